@@ -1,0 +1,6 @@
+"""Makes ``python -m redock`` the same as ``redock``."""
+
+from redock.cli import main
+
+if __name__ == "__main__":
+    main()

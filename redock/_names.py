@@ -1,0 +1,208 @@
+"""
+The grammar of names: images, host names, SSH aliases.
+
+Every name that reaches an engine, a file name or an SSH configuration passes
+through here first. All patterns are ASCII and match the whole text.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from redock.errors import InvalidName
+
+__all__ = [
+    "check_hostname",
+    "check_ssh_alias",
+    "container_name",
+    "default_repository",
+    "hostname_for",
+    "image_slug",
+    "slug",
+    "split_image_name",
+]
+
+#: Docker's grammar of repository names: https://pkg.go.dev/github.com/distribution/reference
+COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+DOMAIN = r"(?:[a-z0-9]+(?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?/)?"
+REPOSITORY = re.compile(DOMAIN + COMPONENT + "(?:/" + COMPONENT + ")*", re.ASCII)
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+#: RFC 1123, section 2.1: letters, digits and hyphens.
+LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+SSH_ALIAS = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+
+LONGEST_REPOSITORY = 255
+#: Linux: HOST_NAME_MAX, see gethostname(2).
+LONGEST_HOSTNAME = 64
+LONGEST_LABEL = 63
+
+
+def shown(value: object) -> str:
+    """
+    Show text in a message in a form that is safe on a terminal and not endless.
+
+    :param value: What somebody gave as a name.
+    :returns: The quoted text, cut after 60 characters, without control characters.
+    """
+    text = ascii(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def slug(text: str) -> str:
+    """
+    Convert text to a "slug": lower case words joined by hyphens.
+
+    >>> slug("Some Random Text!")
+    'some-random-text'
+
+    :param text: The original text.
+    :returns: The slug; empty if the text has no ASCII letter or digit.
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def default_repository() -> str:
+    """
+    Find the repository of names that mention none: the name of the user.
+
+    The environment variable ``$USER`` decides, as it did in 2013; where it is
+    not set the name in the password database is used. What does not fit the
+    grammar of repositories (upper case, ``DOMAIN\\user``) is mapped to it.
+
+    :returns: A valid repository name.
+    :raises InvalidName: Nothing of the user's name can be used.
+    """
+    user = os.environ.get("USER") or passwd_name()
+    if REPOSITORY.fullmatch(user) and len(user) <= LONGEST_REPOSITORY and "/" not in user:
+        return user
+    # The domain of DOMAIN\user and of user@domain says nothing about the machine's owner here.
+    mapped = slug(user.rpartition("\\")[2].partition("@")[0])
+    if not mapped or "/" in user or ".." in user or ";" in user:
+        raise InvalidName(
+            f"the user name {shown(user)} cannot be used as a repository:"
+            " give names as REPOSITORY:TAG or set $USER"
+        )
+    return mapped
+
+
+def passwd_name() -> str:
+    """
+    Get the name of the user from the password database.
+
+    :returns: The login name, or ``uid-N`` for a user without an entry.
+    """
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid-{os.getuid()}"
+
+
+def split_image_name(value: str) -> tuple[str, str]:
+    """
+    Split the name of an image into its repository and tag.
+
+    :param value: ``REPOSITORY:TAG``, or just ``TAG`` for an image of the user's.
+    :returns: The repository and the tag.
+    :raises InvalidName: The name is outside the grammar.
+    """
+    head, slash, tail = value.rpartition("/")
+    before, colon, tag = tail.rpartition(":")
+    repository = head + slash + before
+    if not colon:
+        if slash:
+            raise InvalidName(f"invalid name {shown(value)}: the tag is missing, write REPOSITORY:TAG")
+        repository, tag = default_repository(), value
+    if not TAG.fullmatch(tag):
+        raise InvalidName(
+            f"invalid name {shown(value)}: a tag is 1 to 128 letters, digits, '_', '.' and '-',"
+            " not starting with '.' or '-'"
+        )
+    if len(repository) > LONGEST_REPOSITORY or not REPOSITORY.fullmatch(repository):
+        raise InvalidName(
+            f"invalid name {shown(value)}: a repository is lower case letters and digits,"
+            " separated by '.', '_', '-' or '/', at most 255 characters"
+        )
+    return repository, tag
+
+
+def check_hostname(value: str) -> str:
+    """
+    Check a host name.
+
+    :param value: The host name.
+    :returns: The same host name.
+    :raises InvalidName: It is not a name of letters, digits and hyphens (RFC 1123) that
+                         Linux accepts.
+    """
+    labels = value.split(".")
+    if (
+        len(value) > LONGEST_HOSTNAME
+        or not all(LABEL.fullmatch(label) for label in labels)
+        or value.replace(".", "").isdigit()
+    ):
+        raise InvalidName(
+            f"invalid host name {shown(value)}: letters, digits and '-' (not only digits),"
+            " at most 64 characters"
+        )
+    return value
+
+
+def hostname_for(tag: str) -> str:
+    """
+    Find the host name of a machine when none was asked for: its tag.
+
+    :param tag: A valid tag.
+    :returns: The tag where it is a host name, else the host name that comes closest.
+    """
+    try:
+        return check_hostname(tag)
+    except InvalidName:
+        name = slug(tag)[:LONGEST_LABEL].strip("-")
+        return name if name and not name.isdigit() else f"redock-{name}".strip("-")
+
+
+def container_name(repository: str, tag: str) -> str:
+    """
+    Name the container of an image, differently for every image.
+
+    The engine accepts neither ``/`` nor ``:`` in the names of containers.
+    The replacements contain pairs of separators, which no repository has, so
+    two images never get the same name.
+
+    :param repository: A valid repository.
+    :param tag: A valid tag.
+    :returns: A name for the engine.
+    """
+    return f"redock-{repository.replace('/', '._').replace(':', '.-')}..{tag}"
+
+
+def image_slug(name: str) -> str:
+    """
+    Turn the name of an image into a tag.
+
+    :param name: For example ``ubuntu:24.04``.
+    :returns: For example ``ubuntu-24.04``.
+    """
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-")[:100]
+
+
+def check_ssh_alias(value: str) -> str:
+    """
+    Check the name of a host before it is given to ``ssh``.
+
+    A name that starts with a hyphen would be an option of ``ssh`` and may run
+    a local command (``-oProxyCommand=...``).
+
+    :param value: An alias or host name, with ``USER@`` before it or not.
+    :returns: The same name.
+    :raises InvalidName: The name could be taken for something else.
+    """
+    if not SSH_ALIAS.fullmatch(value) or len(value) > 255:
+        raise InvalidName(
+            f"invalid SSH alias {shown(value)}: letters, digits, '.', '_' and '-',"
+            " optionally with USER@ in front"
+        )
+    return value
