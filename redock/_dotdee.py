@@ -48,7 +48,8 @@ class PlainFiles:
         return [
             name
             for name in os.listdir(path)
-            if os.path.isfile(os.path.join(path, name)) and not name.endswith(("~", ".orig", ".bak"))
+            if os.path.isfile(os.path.join(path, name))
+            and not name.endswith(("~", ".orig", ".bak"))
         ]
 
     def read_file(self, path: str) -> bytes:

@@ -20,7 +20,6 @@ from redock.errors import DockerUnavailable, EngineError, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
@@ -297,9 +296,7 @@ class Engine:
             response = send_with_sdk(self.client, method, target, data, kind, timeout)
             return Pending(self, response, what)
         try:
-            return Pending(
-                self, _http.Request(address, method, target, data, kind, timeout), what
-            )
+            return Pending(self, _http.Request(address, method, target, data, kind, timeout), what)
         except OSError as error:
             raise self.connection_error(error, what) from error
 
@@ -533,23 +530,25 @@ class Engine:
         )
         return pending.response().body
 
-    def attach_input(self, container: str) -> socket.socket | None:
+    def attach(self, container: str, *streams: str) -> _http.Stream:
         """
-        Connect to the standard input of a container that has been created.
+        Connect to the standard streams of a container that has been created.
 
         :param container: Its name or id.
-        :returns: A socket to write to, None where the transport cannot do that.
+        :param streams: ``stdin``, or ``stdout`` and ``stderr``.
+        :returns: The stream; the caller closes it.
         :raises EngineError: The engine refused.
         """
+        query = {"stream": 1, **dict.fromkeys(streams, 1)}
         address = self.endpoint.socket_path
         if address is None:
-            return None
-        target = f"/containers/{quote(container)}/attach?stream=1&stdin=1"
-        what = f"attach to the container {container}"
+            connection = self.client.attach_socket(container, params=query)
+            return _http.Stream(getattr(connection, "_sock", connection))
+        target = f"/containers/{quote(container)}/attach?{urlencode(query)}"
         try:
             return _http.Request(address, "POST", target, upgrade=True).hijack()
         except OSError as error:
-            raise self.connection_error(error, what) from error
+            raise self.connection_error(error, f"attach to the container {container}") from error
 
     # Images and volumes.
 

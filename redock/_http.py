@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ProtocolError", "Request", "Response"]
+__all__ = ["ProtocolError", "Request", "Response", "Stream"]
 
 #: What an engine may send as the head of an answer; a bound on memory, not a rule of HTTP.
 LONGEST_HEAD = 64 * 1024
@@ -193,15 +193,47 @@ class Request:
         line, _, self.buffer = data.partition(b"\r\n")
         return line
 
-    def hijack(self) -> socket.socket:
+    def hijack(self) -> Stream:
         """
         Turn the connection into a raw byte stream.
 
-        :returns: The socket; the caller closes it.
+        :returns: The stream; the caller closes it.
         :raises ProtocolError: The engine did not agree.
         """
         status, _ = self.read_head()
         if status not in (101, 200):
             self.close()
             raise ProtocolError(f"the engine refused the stream with status {status}")
-        return self.socket
+        return Stream(self.socket, self.buffer)
+
+
+class Stream:
+    """
+    A raw byte stream to a container.
+
+    :param connection: The connected socket.
+    :param arrived: What has been read from it already.
+    """
+
+    def __init__(self, connection: socket.socket, arrived: bytes = b"") -> None:
+        self.socket = connection
+        self.arrived = arrived
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self.arrived:
+            yield self.arrived
+        while data := self.socket.recv(65536):
+            yield data
+
+    def send(self, data: bytes) -> None:
+        """
+        Send everything, and that it was everything.
+
+        :param data: The bytes.
+        """
+        self.socket.sendall(data)
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()

@@ -30,7 +30,9 @@ __all__ = ["find_mode", "install", "is_installed", "preview", "remove"]
 
 logger = logging.getLogger(__name__)
 
-COMMENT = "# Added by redock, for ssh to find its machines; 'redock ssh-config remove' takes it out."
+COMMENT = (
+    "# Added by redock, for ssh to find its machines; 'redock ssh-config remove' takes it out."
+)
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 FRAGMENT = "00-redock"
 
@@ -106,7 +108,9 @@ def is_installed(contents: bytes) -> bool:
         words = line.strip()
         if words == wanted:
             return True
-        if words.lower().startswith((b"host ", b"match ", b"host\t", b"match\t", b"host=", b"match=")):
+        if words.lower().startswith(
+            (b"host ", b"match ", b"host\t", b"match\t", b"host=", b"match=")
+        ):
             return False
     return False
 
@@ -340,7 +344,9 @@ def check_readable(path: str, before: bytes, after: bytes) -> None:
         atomic_write(trial, before)
         if _ssh.effective_options("redock-trial", trial):
             raise SSHConfigConflict(f"ssh could not read {path} with redock's line in it")
-        raise SSHConfigConflict(f"ssh cannot read {path} as it is: mend it first, see 'ssh -G localhost'")
+        raise SSHConfigConflict(
+            f"ssh cannot read {path} as it is: mend it first, see 'ssh -G localhost'"
+        )
     finally:
         remove_file(trial)
 

@@ -113,7 +113,9 @@ def split_image_name(value: str) -> tuple[str, str]:
     repository = head + slash + before
     if not colon:
         if slash:
-            raise InvalidName(f"invalid name {shown(value)}: the tag is missing, write REPOSITORY:TAG")
+            raise InvalidName(
+                f"invalid name {shown(value)}: the tag is missing, write REPOSITORY:TAG"
+            )
         repository, tag = default_repository(), value
     if not TAG.fullmatch(tag):
         raise InvalidName(

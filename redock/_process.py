@@ -161,9 +161,7 @@ def run(
         raise missing_program(command[0]) from error
     except subprocess.TimeoutExpired as error:
         raise Timeout(f"command {quote(command)} did not end within {timeout:g} seconds") from error
-    result = Result(
-        command, done.returncode, done.stdout, done.stderr, time.monotonic() - started
-    )
+    result = Result(command, done.returncode, done.stdout, done.stderr, time.monotonic() - started)
     if check and not result:
         raise ExternalCommandFailed(result)
     return result

@@ -79,7 +79,7 @@ def read_settings(path: str) -> dict[str, str]:
         if key not in SETTINGS:
             raise SettingsError(f"{path}: unknown setting {key!r}{nearest(key)}")
         if not isinstance(value, str):
-            raise SettingsError(f"{path}: {key} must be text, write {key} = \"...\"")
+            raise SettingsError(f'{path}: {key} must be text, write {key} = "..."')
     return loaded
 
 

@@ -24,7 +24,7 @@ from redock._files import (
     remove_file,
     user_home,
 )
-from redock._process import Deadline, missing_program, run
+from redock._process import Deadline, missing_program
 from redock.errors import (
     HostKeyMismatch,
     RedockError,
@@ -191,7 +191,9 @@ def ssh_quote(path: str) -> str:
     """
     for unreadable in ('"', "\\", "\n", "\r", "${"):
         if unreadable in path:
-            raise SSHConfigConflict(f"ssh cannot read a path that contains {unreadable!r}: {path!r}")
+            raise SSHConfigConflict(
+                f"ssh cannot read a path that contains {unreadable!r}: {path!r}"
+            )
     return '"' + path.replace("%", "%%") + '"'
 
 
@@ -339,6 +341,29 @@ def remove(name: str, instance: str | None) -> bool:
     return known
 
 
+def forget_key(instance: str) -> None:
+    """
+    Remove the pinned host key of a container.
+
+    :param instance: The id of the container.
+    """
+    remove_file(known_hosts_file(instance))
+
+
+def instance_of(name: str) -> str | None:
+    """
+    Find out which container the host entry of a machine leads to.
+
+    :param name: The name of its image.
+    :returns: The id of the container, None when there is no entry.
+    """
+    for line in (read_bytes(fragment_file(name)) or b"").decode("utf-8", "replace").splitlines():
+        key, _, value = line.strip().partition(" ")
+        if key == "HostKeyAlias":
+            return value.removeprefix("redock-")
+    return None
+
+
 def pinned_key(instance: str) -> bytes | None:
     """
     Get the pinned public host key of a container.
@@ -398,12 +423,13 @@ def greets(address: str, port: int, timeout: float) -> bool:
         return False
 
 
-def open_connection(entry: HostEntry, deadline: Deadline) -> None:
+def open_connection(entry: HostEntry, deadline: Deadline, check_alive: Callable[[], None]) -> None:
     """
     Log in; the connection stays open and later commands share it.
 
     :param entry: The machine.
     :param deadline: When to give up.
+    :param check_alive: Called when it did not work; raises an error to end the wait.
     :raises HostKeyMismatch: The machine's host key is not the pinned one.
     :raises SecureShellTimeout: It did not work in time.
     :raises RedockError: The machine refused the key.
@@ -438,6 +464,7 @@ def open_connection(entry: HostEntry, deadline: Deadline) -> None:
             )
         if deadline.passed:
             raise SecureShellTimeout(login_failed(entry, deadline, message))
+        check_alive()
         deadline.sleep(0.1)
 
 
@@ -495,22 +522,54 @@ def close_connection(instance: str, begun: subprocess.Popen[bytes] | None = None
         remove_file(path)
 
 
-def effective_options(alias: str, config: str | None = None, timeout: float = 5.0) -> dict[str, str]:
+def effective_options(alias: str, config: str | None = None) -> dict[str, str]:
     """
     Ask ``ssh`` what it would do for a host.
 
     :param alias: The host.
     :param config: The configuration file (default: the user's).
-    :param timeout: Seconds; the user's configuration may run commands (``Match exec``).
     :returns: The options, names in lower case; empty when ssh cannot tell.
+    """
+    process = begin_options(alias, config)
+    return finish_options(process) if process else {}
+
+
+def begin_options(alias: str, config: str | None = None) -> subprocess.Popen[bytes] | None:
+    """
+    Ask ``ssh`` what it would do for a host, without waiting for the answer.
+
+    :param alias: The host.
+    :param config: The configuration file (default: the user's).
+    :returns: The process that asks; None when there is no ``ssh``.
     """
     command = ["ssh", "-G", *(["-F", config] if config else []), alias]
     try:
-        done = run(command, timeout=timeout, check=False)
-    except RedockError:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:
+        return None
+
+
+def finish_options(process: subprocess.Popen[bytes], timeout: float = 5.0) -> dict[str, str]:
+    """
+    Wait for what ``ssh`` would do for a host.
+
+    :param process: What :func:`begin_options` returned.
+    :param timeout: Seconds; the user's configuration may run commands (``Match exec``).
+    :returns: The options, names in lower case; empty when ssh cannot tell.
+    """
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
         return {}
     options: dict[str, str] = {}
-    for line in done.stdout.splitlines() if done else ():
+    for line in output.decode("utf-8", "replace").splitlines() if not process.returncode else ():
         name, _, value = line.partition(" ")
         options.setdefault(name, value)
     return options

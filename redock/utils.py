@@ -397,7 +397,12 @@ def check_mirror(url: str) -> str:
     :raises SettingsError: It is not one that apt understands.
     """
     scheme, _, rest = url.partition("://")
-    if scheme not in ("http", "https") or not rest or not url.isascii() or set(url) & set(" \t\n\"'[]"):
+    if (
+        scheme not in ("http", "https")
+        or not rest
+        or not url.isascii()
+        or set(url) & set(" \t\n\"'[]")
+    ):
         raise SettingsError(f"the package mirror {url!r} is not a URL: give http://HOST/PATH")
     return url.rstrip("/")
 
