@@ -64,6 +64,14 @@ CODENAMES = {
         "26.04": "resolute",
     },
 }
+#: What the packages of a distribution are verified with, on the host.
+KEYRINGS = {
+    "debian": "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "ubuntu": "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+}
+#: What debootstrap does for releases that are newer than itself.
+FALLBACK_SCRIPTS = {"debian": "sid", "ubuntu": "gutsy"}
+DEBOOTSTRAP_SCRIPTS = "/usr/share/debootstrap/scripts"
 COMPONENTS = {"debian": "main", "ubuntu": "main restricted universe multiverse"}
 #: Seconds for a mirror to answer.
 MIRROR_PATIENCE = 5.0
@@ -261,51 +269,52 @@ def choose_release(image: str, by_name: bool, reason: str) -> Release:
     :raises ImageUnavailable: It cannot be made here.
     """
     release = find_release(image)
-    if release is not None and mirror_answers(release):
+    problem = find_problem(release) if release else "redock does not know its release"
+    if release is not None and not problem:
         step("%s; making %s from the packages at %s", reason, release.image, release.archive)
         return release
     if by_name:
-        problem = (
-            f"its packages cannot be fetched from {release.archive}"
-            if release
-            else "redock does not know its release"
-        )
         raise ImageUnavailable(
             f"the image {image} is not to be had: {reason}; {problem}."
             " Load it with 'docker load', or choose another with --base"
         )
     host = host_release()
-    if host is None or not mirror_answers(host):
+    host_problem = find_problem(host) if host else "this host is neither Debian nor Ubuntu"
+    if host is None or host_problem:
         raise ImageUnavailable(
-            f"no image to start from: {reason}, and no package mirror answers either."
+            f"no image to start from: {reason}; {problem}; {host_problem}."
             " Load an image with 'docker load' and name it with --base"
         )
     step(
-        "%s and no mirror of %s answers; making %s instead, which this host runs, from %s",
+        "%s; %s; making %s, which this host runs, from the packages at %s",
         reason,
-        image,
+        problem,
         host.image,
         host.archive,
     )
     return host
 
 
-def mirror_answers(release: Release) -> bool:
+def find_problem(release: Release) -> str:
     """
-    Check whether the packages of a release can be fetched.
+    Find out why a release cannot be made from its packages here.
 
     :param release: The release.
-    :returns: True when its mirror has it.
+    :returns: The reason, empty when it can be made.
     """
     import urllib.request
 
+    keyring = KEYRINGS[release.distribution]
+    if not os.path.exists(keyring):
+        return f"{release.image} cannot be verified here, there is no {keyring}"
     url = f"{release.archive}/dists/{release.codename}/InRelease"
     try:
-        with urllib.request.urlopen(url, timeout=MIRROR_PATIENCE) as answer:  # noqa: S310
-            return bool(answer.read(64))
+        with urllib.request.urlopen(url, timeout=MIRROR_PATIENCE) as answer:
+            if answer.read(64).startswith(b"-----BEGIN PGP SIGNED MESSAGE-----"):
+                return ""
     except (OSError, ValueError) as error:
         logger.debug("%s does not answer: %s", url, error)
-        return False
+    return f"no mirror of {release.image} answers at {release.archive}"
 
 
 def import_release(engine: Engine, release: Release) -> str:
@@ -341,13 +350,17 @@ def import_with_debootstrap(engine: Engine, release: Release) -> str:
     :param release: The release.
     :returns: The id of an image without a name.
     """
-    directory = tempfile.mkdtemp(prefix="redock-debootstrap-", dir="/var/tmp")  # noqa: S108
+    directory = tempfile.mkdtemp(prefix="redock-debootstrap-", dir="/var/tmp")
     try:
         os.chmod(directory, 0o755)
-        command = ["debootstrap", "--variant=minbase"]
+        command = ["debootstrap", "--variant=minbase", "--force-check-gpg"]
+        command.append(f"--keyring={KEYRINGS[release.distribution]}")
         if release.archive.startswith("https:"):
             command.append("--include=ca-certificates")
-        follow([*command, release.codename, directory, release.archive])
+        script = os.path.join(DEBOOTSTRAP_SCRIPTS, release.codename)
+        if not os.path.exists(script):
+            script = os.path.join(DEBOOTSTRAP_SCRIPTS, FALLBACK_SCRIPTS[release.distribution])
+        follow([*command, release.codename, directory, release.archive, script])
         archives = os.path.join(directory, "var/cache/apt/archives")
         for name in os.listdir(archives):
             if name.endswith(".deb"):

@@ -169,8 +169,14 @@ def ensure_directory(directory: str) -> str:
     """
     try:
         if not os.path.isdir(directory):
-            os.makedirs(directory, 0o700, exist_ok=True)
+            parent = os.path.dirname(directory)
+            if parent != directory:
+                ensure_directory(parent)
+            os.mkdir(directory, 0o700)
             os.chmod(directory, 0o700)
+    except FileExistsError:
+        # Another process was faster.
+        pass
     except OSError as error:
         raise StateError(f"cannot create {directory}: {error.strerror}") from error
     return directory

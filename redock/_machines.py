@@ -174,6 +174,8 @@ def configuration(
         "Entrypoint": [],
         "Cmd": [_recipe.BOOT],
         "Labels": labels,
+        # The engine publishes only what is exposed.
+        "ExposedPorts": {SSH_PORT: {}},
         # The identity arrives on standard input, once.
         "AttachStdin": True,
         "OpenStdin": True,

@@ -379,7 +379,8 @@ def pull_events(engine: Engine, repository: str, tag: str) -> Any:
             if not isinstance(report, failures()):
                 raise report
             status = getattr(getattr(report, "response", None), "status_code", 0)
-            refuse_pull(f"{repository}:{tag}", str(report), status)
+            reason = getattr(report, "explanation", None) or report
+            refuse_pull(f"{repository}:{tag}", str(reason), status)
         patience = DOWNLOAD_PATIENCE
         yield report
 

@@ -5,7 +5,7 @@ The errors redock raises, as one tree.
 
     RedockError                  anything below
     ├── InvalidName              (ValueError)       a name outside the grammar
-    ├── SettingsError            (ValueError)       a setting or environment variable nobody can act on
+    ├── SettingsError            (ValueError)       a setting nobody can act on
     ├── DockerUnavailable        (ConnectionError)  no engine answers
     ├── EngineError              the engine refused or failed a request; has ``status``
     │   └── NotFound             (LookupError)      no such container, image or volume
@@ -101,7 +101,7 @@ class SettingsError(RedockError, ValueError):
 
 
 class DockerUnavailable(RedockError, ConnectionError):
-    """No container engine answers: not installed, not started, not permitted or wrongly addressed."""
+    """No container engine answers: not installed, started, permitted or well addressed."""
 
 
 class EngineError(RedockError):

@@ -381,7 +381,8 @@ def select_ubuntu_mirror(force: bool = False) -> str:
         return remembered
     mirror = find_fastest_mirror()
     if mirror is None:
-        logger.info("No list of Ubuntu mirrors can be had, using %s", UBUNTU_ARCHIVE)
+        # Not remembered: the list may only be out of reach today.
+        logger.debug("No list of Ubuntu mirrors can be had, using %s", UBUNTU_ARCHIVE)
         return UBUNTU_ARCHIVE
     atomic_write(path, mirror.encode() + b"\n")
     logger.info("Chose the Ubuntu mirror %s", mirror)
@@ -420,7 +421,7 @@ def find_fastest_mirror(patience: float = 5.0) -> str | None:
 
     deadline = Deadline(patience)
     try:
-        with urllib.request.urlopen(UBUNTU_MIRRORS, timeout=patience / 2) as answer:  # noqa: S310
+        with urllib.request.urlopen(UBUNTU_MIRRORS, timeout=patience / 2) as answer:
             lines = answer.read(65536).decode("ascii", "replace").split()
     except OSError:
         return None
