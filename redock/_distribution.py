@@ -309,7 +309,7 @@ def find_problem(release: Release) -> str:
         return f"{release.image} cannot be verified here, there is no {keyring}"
     url = f"{release.archive}/dists/{release.codename}/InRelease"
     try:
-        with urllib.request.urlopen(url, timeout=MIRROR_PATIENCE) as answer:
+        with urllib.request.urlopen(url, timeout=MIRROR_PATIENCE) as answer:  # noqa: S310
             if answer.read(64).startswith(b"-----BEGIN PGP SIGNED MESSAGE-----"):
                 return ""
     except (OSError, ValueError) as error:
@@ -352,7 +352,8 @@ def import_with_debootstrap(engine: Engine, release: Release) -> str:
     """
     directory = tempfile.mkdtemp(prefix="redock-debootstrap-", dir="/var/tmp")
     try:
-        os.chmod(directory, 0o755)
+        # It becomes the root directory of the image.
+        os.chmod(directory, 0o755)  # noqa: S103
         command = ["debootstrap", "--variant=minbase", "--force-check-gpg"]
         command.append(f"--keyring={KEYRINGS[release.distribution]}")
         if release.archive.startswith("https:"):

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import sys
-import warnings
+import threading
+import types
 
 from redock._files import atomic_write, ensure_directory, read_bytes
 from redock.errors import SSHConfigConflict, StateError
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["assemble"]
 
 logger = logging.getLogger(__name__)
+
+#: Only one thread at a time may see the stand-ins.
+IMPORTING = threading.Lock()
 
 
 class PlainFiles:
@@ -77,24 +80,29 @@ class PlainFiles:
 
 def load() -> ModuleType:
     """
-    Import update-dotdee whatever else is installed.
+    Import update-dotdee whatever else is installed, and without executor.
+
+    update-dotdee loads executor for the context that is replaced here. That
+    takes longer than everything else a machine's start imports, and fails on
+    Python 3.13, which dropped the module ``pipes``.
 
     :returns: The module.
     :raises SSHConfigConflict: It cannot be imported.
     """
-    if sys.version_info >= (3, 13) and "pipes" not in sys.modules:
-        # Python 3.13 dropped the module of which executor uses one function.
-        import types
-
-        pipes = types.ModuleType("pipes")
-        pipes.quote = shlex.quote  # type: ignore[attr-defined]
-        sys.modules["pipes"] = pipes
+    stand_ins = {}
+    for name in ("executor", "executor.contexts"):
+        if name not in sys.modules:
+            stand_ins[name] = types.ModuleType(name)
+            stand_ins[name].LocalContext = PlainFiles  # type: ignore[attr-defined]
+    sys.modules.update(stand_ins)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            import update_dotdee
+        import update_dotdee
     except ImportError as error:
         raise SSHConfigConflict(f"update-dotdee cannot be loaded: {error}") from error
+    finally:
+        # Whoever needs executor in this process gets the real one.
+        for name in stand_ins:
+            del sys.modules[name]
     if not callable(update_dotdee.natsort):
         # The packages naturalsort and natsort both install a module "natsort".
         update_dotdee.natsort = sorted
@@ -112,7 +120,8 @@ def assemble(filename: str, directory: str, *, force: bool) -> None:
     :param force: The file is redock's alone; overwrite what somebody changed in it.
     :raises SSHConfigConflict: The file was changed by somebody else, or cannot be written.
     """
-    module = load()
+    with IMPORTING:
+        module = load()
     tool = module.UpdateDotDee(
         filename=filename, directory=directory, force=force, context=PlainFiles()
     )

@@ -10,6 +10,7 @@ API: https://docs.docker.com/reference/api/engine/
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -608,10 +609,8 @@ class Engine:
 
         :param name: Its name.
         """
-        try:
+        with contextlib.suppress(NotFound):
             self.request("DELETE", f"/volumes/{quote(name)}", f"remove the volume {name}")
-        except NotFound:
-            pass
 
     def volumes(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
         """

@@ -27,6 +27,19 @@ PACKAGES = (
     "supervisor",
 )
 
+#: What starts or boots a real machine; upgrading it inside a container fails or does harm.
+HELD = (
+    "grub-common",
+    "grub-pc",
+    "init",
+    "initramfs-tools",
+    "initscripts",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "upstart",
+)
+
 #: Started as PID 1. sshd does not wait for Supervisor, whose first look at its programs comes a
 #: second after its own start; Supervisor's program for sshd adopts the one that runs already.
 BOOT_SCRIPT = f"""\
@@ -212,7 +225,7 @@ rm -f /tmp/probe /tmp/probe.pub
 # "!" would lock the account for keys as well (sshd(8), AUTHENTICATION).
 usermod -p '*' root
 say "holding packages that have no business in a container"
-for package in grub-common grub-pc init initramfs-tools initscripts systemd systemd-sysv udev upstart; do
+for package in @HELD@; do
     if dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed; then
         apt-mark hold "$package"
     fi
@@ -253,7 +266,7 @@ def setup_script() -> str:
 
     :returns: Text for ``sh``.
     """
-    return SETUP.replace("@PACKAGES@", " ".join(PACKAGES))
+    return SETUP.replace("@PACKAGES@", " ".join(PACKAGES)).replace("@HELD@", " ".join(HELD))
 
 
 def fingerprint() -> str:

@@ -7,8 +7,6 @@ to standard output, everything else to standard error.
 
 from __future__ import annotations
 
-import argparse
-import logging
 import os
 import signal
 import sys
@@ -18,14 +16,14 @@ from redock.errors import InvalidName, RedockError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
+    import logging
     from collections.abc import Callable, Sequence
     from types import FrameType
 
     from redock.api import Container
 
 __all__ = ["main"]
-
-logger = logging.getLogger("redock")
 
 #: With four at a time the engine's own work fills two processors.
 WORKERS = 4
@@ -85,6 +83,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os._exit(status)
 
 
+def log() -> logging.Logger:
+    """
+    Get the log of the program.
+
+    :returns: The logger above all of redock's.
+    """
+    import logging
+
+    return logging.getLogger("redock")
+
+
 def interrupt(number: int, frame: FrameType | None) -> None:
     """
     Turn a signal into an error, so that everything is cleaned up.
@@ -102,8 +111,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     :param arguments: The command line without the program's name (default: ``sys.argv``).
     :returns: The exit status.
     """
+    if (sys.argv[1:] if arguments is None else list(arguments)) == ["--version"]:
+        print(version_line())
+        return 0
     options = make_parser().parse_args(arguments)
-    set_up_logging(options.verbose - options.quiet)
+    from redock import _logging
+
+    _logging.set_up(options.verbose - options.quiet)
     try:
         status: int = options.run(options)
         return status
@@ -112,12 +126,23 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
 
 
+def version_line() -> str:
+    """
+    Say which redock this is; asking that should not take the time of loading anything.
+
+    :returns: The program's name and version.
+    """
+    return f"redock {redock.__version__}"
+
+
 def make_parser() -> argparse.ArgumentParser:
     """
     Describe the command line.
 
     :returns: The parser.
     """
+    import argparse
+
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "-v", "--verbose", action="count", default=0, help="say more (twice: requests as well)"
@@ -130,7 +155,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common],
     )
-    parser.add_argument("--version", action="version", version=f"redock {redock.__version__}")
+    parser.add_argument("--version", action="version", version=version_line())
     add_machine_options(parser)
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, function, text in (
@@ -160,6 +185,8 @@ def add_machine_options(parser: argparse.ArgumentParser, *, again: bool = False)
     :param parser: The parser.
     :param again: The options exist before the command; keep what was given there.
     """
+
+    import argparse
 
     def default(value: object) -> object:
         return argparse.SUPPRESS if again else value
@@ -219,55 +246,6 @@ def seconds(text: str) -> float:
     return value
 
 
-def set_up_logging(level: int) -> None:
-    """
-    Show the log on standard error.
-
-    :param level: 0: what the user waits for; above: more; below: only what went wrong.
-    """
-    logger.setLevel(logging.DEBUG if level > 0 else logging.INFO if level == 0 else logging.WARNING)
-    logger.propagate = False
-    logger.addHandler(LateHandler())
-
-
-class LateHandler(logging.Handler):
-    """Loads coloredlogs with the first message: most commands have none."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """
-        Replace this handler by that of coloredlogs and pass the message on.
-
-        :param record: The message.
-        """
-        import coloredlogs
-
-        logger.removeHandler(self)
-        styles = {**coloredlogs.DEFAULT_FIELD_STYLES, "levelname": {"color": "cyan"}}
-        coloredlogs.install(
-            level=logger.level,
-            logger=logger,
-            fmt="%(asctime)s %(message)s" if logger.level > logging.DEBUG else LONG_FORMAT,
-            datefmt="%H:%M:%S",
-            field_styles=styles,
-            isatty=use_color(sys.stderr.isatty()),
-            reconfigure=False,
-        )
-        logger.handle(record)
-
-
-LONG_FORMAT = "%(asctime)s %(name)s %(levelname)s %(message)s"
-
-
-def use_color(terminal: bool) -> bool:
-    """
-    Decide whether to use colours.
-
-    :param terminal: The output is a terminal.
-    :returns: False where ``NO_COLOR`` (https://no-color.org) or ``TERM=dumb`` is set.
-    """
-    return terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
 def report(error: BaseException, name: str = "") -> None:
     """
     Tell the user what went wrong.
@@ -287,10 +265,11 @@ def complain(message: str) -> None:
 
     :param message: The line.
     """
-    try:
+    import contextlib
+
+    # Where standard error is closed nobody is there to be told.
+    with contextlib.suppress(OSError):
         print(f"redock: {' '.join(message.split())}", file=sys.stderr, flush=True)
-    except OSError:
-        logger.debug("standard error is closed")
 
 
 # The commands.
@@ -310,7 +289,7 @@ def start(options: argparse.Namespace) -> int:
     interactive = sys.stdin.isatty() and sys.stdout.isatty() and not options.no_connect
     if len(containers) == 1 and interactive:
         command = api.connect_command(containers[0])
-        logger.info("Connecting with: %s", " ".join(command))
+        log().info("Connecting with: %s", " ".join(command))
         sys.stdout.flush()
         sys.stderr.flush()
         os.execvp(command[0], command)
@@ -369,9 +348,7 @@ def ssh_config(options: argparse.Namespace) -> int:
     else:
         change = _include.remove if options.action == "remove" else _include.install
         changed = change()
-        logger.info(
-            "%s: %s", _ssh.home_config_file(), "changed" if changed else "nothing to change"
-        )
+        log().info("%s: %s", _ssh.home_config_file(), "changed" if changed else "nothing to change")
     return 0
 
 
@@ -434,7 +411,7 @@ def for_each(containers: list[Container], function: Callable[[Container], None])
     )
     done = [name for name in names if name not in failed]
     if done:
-        logger.info("Done: %s", ", ".join(done))
+        log().info("Done: %s", ", ".join(done))
     if failed:
         raise SeveralFailed(f"{len(failed)} of {len(names)} failed: {', '.join(failed)}", failed)
 
