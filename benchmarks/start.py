@@ -235,9 +235,8 @@ def report(times: dict[str, list[float]]) -> None:
         ("python -c pass", "python", "python", None),
         ("redock --version", "redock --version", "python", None),
     ]
-    print(
-        f"{'median of ' + str(len(times['raw start'])) + ' rounds':45} {'ms':>6} {'ratio':>6}  limit"
-    )
+    heading = f"median of {len(times['raw start'])} rounds"
+    print(f"{heading:45} {'ms':>6} {'ratio':>6}  limit")
     for title, what, floor, limit in rows:
         ratio = median[what] / median[floor]
         shown = f"{limit:.2f}" if limit else ""
