@@ -56,6 +56,8 @@ class Machine:
         self.instance: str = labels.get(label("instance"), "")
         self.alias: str = labels.get(label("alias"), "")
         self.hostname: str = labels.get(label("hostname"), "")
+        #: The number of the user who made it: aliases are for each user to give.
+        self.user: str = labels.get(label("user"), "")
         port = labels.get(label("port"), "")
         #: The port on the host that was chosen for it.
         self.port: int = int(port) if port.isdigit() else 0
@@ -161,6 +163,7 @@ def configuration(
         label("alias"): alias,
         label("hostname"): hostname,
         label("port"): str(port),
+        label("user"): str(os.getuid()),
         label("version"): version,
     }
     volume_labels = {KIND: "volume", label("name"): name, label("instance"): instance}
@@ -197,7 +200,7 @@ def configuration(
 
 
 #: What a commit must not hand on: these labels made the container ours.
-BLANKED_LABELS = ("instance", "alias", "port")
+BLANKED_LABELS = ("instance", "alias", "port", "user")
 
 
 def identity_files(

@@ -430,7 +430,6 @@ class Container:
         :param machines: The other machines.
         :param meanwhile: Work to do while the engine starts it.
         """
-        self.check_alias(machines)
         foreign = AliasProbe(self.ssh_alias)
         host_key = _ssh.HostKey()
         used = {machine.port for machine in machines}
@@ -441,7 +440,9 @@ class Container:
                 if port is None:
                     break
                 logger.debug("Creating %s on port %i", self.image.name, port)
-                container = self.create_container(image_id, instance, port)
+                with self.alias_lock:
+                    self.check_alias()
+                    container = self.create_container(image_id, instance, port)
                 self.session.container_id, self.session.instance = container, instance
                 self.session.address, self.session.port = "127.0.0.1", port
                 self.session.ssh_alias, self.session.hostname = self.ssh_alias, self.hostname
@@ -677,15 +678,24 @@ class Container:
         with Config() as state:
             state["containers"].pop(self.image.name, None)
 
-    def check_alias(self, machines: Sequence[Machine]) -> None:
-        """
-        Make sure no other machine answers to the alias.
+    @property
+    def alias_lock(self) -> Lock:
+        """The lock that lets one machine at a time take the alias."""
+        path = path_in_home("locks", f".{self.ssh_alias}.lock")
+        return Lock(path, f"the alias {self.ssh_alias}", timeout=LOCK_PATIENCE)
 
-        :param machines: The other machines.
+    def check_alias(self) -> None:
+        """
+        Make sure no other machine of this user answers to the alias.
+
         :raises AliasTaken: One does.
         """
-        for machine in machines:
-            if machine.alias == self.ssh_alias and machine.name != self.image.name:
+        for machine in _machines.find_machines(self.engine):
+            if (
+                machine.alias == self.ssh_alias
+                and machine.name != self.image.name
+                and machine.user in ("", str(os.getuid()))
+            ):
                 raise AliasTaken(
                     f"the alias {self.ssh_alias} belongs to {machine.name}:"
                     f" give {self.image.name} another one with --hostname"
