@@ -23,6 +23,8 @@ class Progress:
 
     #: Called with each line of detail; None: nobody wants them.
     show: Callable[[str], None] | None = None
+    #: Called before something else is printed; None: there is nothing to hide.
+    hide: Callable[[], None] | None = None
 
 
 def step(message: str, *arguments: object) -> None:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HostEntry",
     "HostKey",
+    "KeyRefused",
     "close_connection",
     "config_file",
     "fragment_file",
@@ -58,6 +59,10 @@ logger = logging.getLogger(__name__)
 LONGEST_CONTROL_PATH = 107 - 17
 #: Seconds a shared connection stays open after its last use.
 CONTROL_PERSIST = "10m"
+
+
+class KeyRefused(RedockError):
+    """The machine is the right one, but does not know redock's key."""
 
 
 class HostEntry:
@@ -432,7 +437,7 @@ def open_connection(entry: HostEntry, deadline: Deadline, check_alive: Callable[
     :param check_alive: Called when it did not work; raises an error to end the wait.
     :raises HostKeyMismatch: The machine's host key is not the pinned one.
     :raises SecureShellTimeout: It did not work in time.
-    :raises RedockError: The machine refused the key.
+    :raises KeyRefused: The machine does not know redock's key.
     """
     command = ["ssh", "-F", config_file(), "-o", "BatchMode=yes", entry.alias, "true"]
     while True:
@@ -458,7 +463,7 @@ def open_connection(entry: HostEntry, deadline: Deadline, check_alive: Callable[
                 " of this machine; nothing was sent to it"
             )
         if "Permission denied" in message:
-            raise RedockError(
+            raise KeyRefused(
                 f"{entry.alias} refused redock's key: {last_lines(message, 1)};"
                 f" 'redock kill {entry.name}' and 'redock start {entry.name}' make a new machine"
             )

@@ -23,7 +23,14 @@ from redock import _include, _machines, _recipe, _ssh
 from redock._engine import KIND, Engine, Pending, label
 from redock._files import Lock, path_in_home
 from redock._machines import Machine
-from redock._names import check_hostname, container_name, hostname_for, slug, split_image_name
+from redock._names import (
+    check_hostname,
+    container_name,
+    hostname_for,
+    is_reserved,
+    slug,
+    split_image_name,
+)
 from redock._process import Deadline, quote
 from redock.errors import (
     AliasTaken,
@@ -356,6 +363,13 @@ class Container:
         self.launch(self.setup_ssh_access)
         try:
             self.log_in()
+        except _ssh.KeyRefused:
+            # redock's key pair is a new one: tell the machine.
+            machine = self.find_machine()
+            if machine is None or self.created:
+                raise
+            self.adopt(machine)
+            self.log_in()
         except ContainerDied:
             self.bury()
             raise
@@ -376,6 +390,8 @@ class Container:
 
         :param meanwhile: Work to do while the engine starts it.
         """
+        if is_reserved(*self.image.key):
+            raise InvalidName(f"the name {self.image.name} is reserved for redock's base images")
         while True:
             with self.lock:
                 machines = _machines.find_machines(self.engine)
@@ -386,6 +402,8 @@ class Container:
                     machines.remove(machine)
                     machine = None
                 if machine is not None:
+                    if self.base:
+                        logger.warning("%s exists already, --base is not used", self.image.name)
                     self.resume(machine, meanwhile)
                     return
                 image_id = self.find_image_id()
@@ -406,6 +424,8 @@ class Container:
         """
         described = self.engine.inspect_image(self.image.name)
         if described is not None:
+            if self.base:
+                logger.warning("The image %s exists already, --base is not used", self.image.name)
             self.image.id = str(described["Id"])
             labels = described["Config"].get("Labels") or {}
             if not labels.get(label("recipe")):
@@ -847,9 +867,7 @@ class Container:
         :param force: Delete even redock's base image (default: False).
         :raises RedockError: A container still exists, or it is the base image.
         """
-        from redock.base import REPOSITORY_NAME
-
-        if self.image.repository == REPOSITORY_NAME and not force:
+        if is_reserved(*self.image.key) and not force:
             raise InvalidName(
                 f"{self.image.name} is reserved for redock's base images:"
                 " with --force it is deleted and made anew when it is needed"

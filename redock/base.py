@@ -16,7 +16,7 @@ from redock import _distribution, _recipe
 from redock._engine import KIND, Engine, demultiplex, failures, label, printable
 from redock._files import Lock, path_in_home
 from redock._machines import archive
-from redock._names import REPOSITORY, TAG, image_slug, shown
+from redock._names import BASE_REPOSITORY, BASE_TAG, REPOSITORY, TAG, image_slug, shown
 from redock._progress import detail, step
 from redock._settings import setting
 from redock.errors import (
@@ -48,8 +48,6 @@ logger = logging.getLogger(__name__)
 
 #: What machines are made from when nothing else is asked for.
 DEFAULT_BASE = "ubuntu:24.04"
-REPOSITORY_NAME = "redock"
-DEFAULT_TAG = "base"
 #: Seconds until a registry that says nothing counts as absent.
 REGISTRY_PATIENCE = 10.0
 #: Seconds of silence in the middle of a download.
@@ -81,12 +79,12 @@ def find_ready_base(client: Client, base: str | None = None) -> str | None:
     :returns: The unique id of the base image, None when it has to be made.
     """
     tag = base_tag(wanted_base(base))
-    described = Engine.of(client).inspect_image(f"{REPOSITORY_NAME}:{tag}")
+    described = Engine.of(client).inspect_image(f"{BASE_REPOSITORY}:{tag}")
     if described is None:
         return None
     labels = described["Config"].get("Labels") or {}
     if labels.get(label("recipe")) != _recipe.fingerprint():
-        logger.info("The base image %s:%s is of another redock's recipe", REPOSITORY_NAME, tag)
+        logger.info("The base image %s:%s is of another redock's recipe", BASE_REPOSITORY, tag)
         return None
     return str(described["Id"])
 
@@ -119,7 +117,7 @@ def base_tag(wanted: str | None) -> str:
     :param wanted: The distribution's image, None for the default.
     :returns: The tag in the repository ``redock``.
     """
-    return f"{DEFAULT_TAG}-{image_slug(wanted)}" if wanted else DEFAULT_TAG
+    return f"{BASE_TAG}-{image_slug(wanted)}" if wanted else BASE_TAG
 
 
 def create_base_image(client: Client, base: str | None = None) -> str:
@@ -187,7 +185,7 @@ def build(engine: Engine, wanted: str | None) -> str:
         if made_here:
             engine.remove_image(made_here, force=True)
         raise
-    step("The base image %s:%s is ready", REPOSITORY_NAME, base_tag(wanted))
+    step("The base image %s:%s is ready", BASE_REPOSITORY, base_tag(wanted))
     return image
 
 
@@ -242,11 +240,11 @@ def set_up(
             f"LABEL {KIND}=base {label('recipe')}={_recipe.fingerprint()} {label('base')}={origin}",
         ]
         step("Saving the base image")
-        image = engine.commit(name, REPOSITORY_NAME, tags[0], changes=changes)
+        image = engine.commit(name, BASE_REPOSITORY, tags[0], changes=changes)
     finally:
         engine.remove_container(name)
     for tag in tags[1:]:
-        engine.tag_image(image, REPOSITORY_NAME, tag)
+        engine.tag_image(image, BASE_REPOSITORY, tag)
     return image
 
 
@@ -400,7 +398,9 @@ def refuse_pull(image: str, reason: str, status: int) -> None:
     known = any(word in reason.lower() for word in answered)
     if known or (status == 404 and "no such host" not in reason):
         raise ImageUnavailable(f"the image {image} cannot be downloaded: {reason}")
-    raise _distribution.RegistrySilent(f"no registry answered for {image}: {reason}")
+    # Of "Get URL: dial tcp: lookup HOST: no such host" the end says it.
+    brief = reason.rpartition("dial tcp: ")[2]
+    raise _distribution.RegistrySilent(f"no registry answered for {image} ({brief})")
 
 
 def find_named_image(client: Client, repository: str, tag: str) -> str | None:

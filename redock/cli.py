@@ -253,6 +253,10 @@ def report(error: BaseException, name: str = "") -> None:
     :param error: The error.
     :param name: The machine it concerns, where there are several.
     """
+    from redock._progress import Progress
+
+    if Progress.hide is not None:
+        Progress.hide()
     log = getattr(error, "log", "")
     for line in log.splitlines()[-20:]:
         print(f"    {line}", file=sys.stderr)
