@@ -52,11 +52,11 @@ $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: $(VENV)/bin/pip $(SOURCES)
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --use-pep517 --editable .
 	@touch $@
 
 $(VENV)/.development: $(VENV)/bin/pip $(SOURCES)
-	$(BIN)/pip install --quiet --editable ".[dev]"
+	$(BIN)/pip install --quiet --use-pep517 --editable ".[dev]"
 	@touch $@ $(VENV)/.runtime
 
 clean:
