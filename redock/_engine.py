@@ -288,9 +288,9 @@ class Engine:
         :raises DockerUnavailable: No engine answers.
         """
         target = f"{path}?{urlencode(dict(query))}" if query else path
+        kind = "application/x-tar" if data else "application/json"
         if body is not None:
             data = json.dumps(body).encode()
-        kind = "application/json" if body is not None else "application/x-tar"
         logger.debug("%s %s", method, target)
         address = self.endpoint.socket_path
         if address is None:
@@ -380,7 +380,9 @@ class Engine:
         :returns: The API's description.
         """
         described = self.request(
-            "GET", f"/containers/{quote(container)}/json", f"inspect the container {container}"
+            "GET",
+            f"/containers/{quote(container)}/json",
+            f"inspect the container {short(container)}",
         )
         return dict(described)
 
@@ -394,7 +396,7 @@ class Engine:
         return self.begin(
             "POST",
             f"/containers/{quote(container)}/start",
-            f"start the container {container}",
+            f"start the container {short(container)}",
             timeout=2 * PATIENCE,
         )
 
@@ -406,7 +408,7 @@ class Engine:
         :returns: The request under way.
         """
         return self.begin(
-            "POST", f"/containers/{quote(container)}/kill", f"kill the container {container}"
+            "POST", f"/containers/{quote(container)}/kill", f"kill the container {short(container)}"
         )
 
     def remove_container(self, container: str) -> None:
@@ -420,7 +422,7 @@ class Engine:
             self.request(
                 "DELETE",
                 f"/containers/{quote(container)}",
-                f"remove the container {container}",
+                f"remove the container {short(container)}",
                 query=query,
             )
         except NotFound:
@@ -439,7 +441,7 @@ class Engine:
         """
         verb = "unpause" if resume else "pause"
         path = f"/containers/{quote(container)}/{verb}"
-        self.request("POST", path, f"{verb} the container {container}")
+        self.request("POST", path, f"{verb} the container {short(container)}")
 
     def commit(
         self,
@@ -476,7 +478,7 @@ class Engine:
         committed = self.request(
             "POST",
             "/commit",
-            f"commit the container {container}",
+            f"commit the container {short(container)}",
             query=query,
             timeout=COMMIT_PATIENCE,
         )
@@ -510,7 +512,7 @@ class Engine:
         self.request(
             "PUT",
             f"/containers/{quote(container)}/archive",
-            f"put files into the container {container}",
+            f"put files into the container {short(container)}",
             query={"path": path},
             data=archive,
         )
@@ -526,7 +528,7 @@ class Engine:
         pending = self.begin(
             "GET",
             f"/containers/{quote(container)}/archive",
-            f"get files from the container {container}",
+            f"get files from the container {short(container)}",
             query={"path": path},
         )
         return pending.response().body
@@ -549,7 +551,9 @@ class Engine:
         try:
             return _http.Request(address, "POST", target, upgrade=True).hijack()
         except OSError as error:
-            raise self.connection_error(error, f"attach to the container {container}") from error
+            raise self.connection_error(
+                error, f"attach to the container {short(container)}"
+            ) from error
 
     # Images and volumes.
 
@@ -630,6 +634,16 @@ class Engine:
         :returns: The API's description.
         """
         return dict(self.request("GET", "/version", "tell its version", timeout=10.0))
+
+
+def short(container: str) -> str:
+    """
+    Shorten the id of a container for a message; names stay as they are.
+
+    :param container: A name or id.
+    :returns: The name, or twelve digits of the id.
+    """
+    return container[:12] if len(container) == 64 else container
 
 
 def check_local(endpoint: Endpoint) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
 
+    from redock._arguments import Parser
     from redock.api import Container
 
 __all__ = ["main"]
@@ -135,7 +136,7 @@ def version_line() -> str:
     return f"redock {redock.__version__}"
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """
     Describe the command line.
 
@@ -148,7 +149,9 @@ def make_parser() -> argparse.ArgumentParser:
         "-v", "--verbose", action="count", default=0, help="say more (twice: requests as well)"
     )
     common.add_argument("-q", "--quiet", action="count", default=0, help="say only what went wrong")
-    parser = argparse.ArgumentParser(
+    from redock._arguments import Parser
+
+    parser = Parser(
         prog="redock",
         description="Docker containers you can SSH into.",
         epilog=EPILOG,
@@ -219,7 +222,7 @@ def add_machine_options(parser: argparse.ArgumentParser, *, again: bool = False)
             )
 
 
-def add_ssh_config(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_ssh_config(verbs: argparse._SubParsersAction[Parser]) -> None:
     """
     Describe the command ``ssh-config``.
 
@@ -238,11 +241,16 @@ def seconds(text: str) -> float:
 
     :param text: What was given.
     :returns: The number.
-    :raises ValueError: It is not a number above zero (argparse makes a message of it).
+    :raises argparse.ArgumentTypeError: It is not a number above zero.
     """
-    value = float(text)
+    import argparse
+
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value <= 86400:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return value
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pty
 import select
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -270,3 +272,48 @@ def test_hostname_is_remembered_by_the_image(home: Home, name: str) -> None:
     with Container(name) as again:
         assert ssh(again.ssh_alias, "hostname").stdout == "special\n"
     again.delete()
+
+
+def test_an_engine_on_a_loopback_port_works_as_well(home: Home, name: str) -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=forward_all, args=(server,), daemon=True).start()
+    env = {"DOCKER_HOST": f"tcp://127.0.0.1:{server.getsockname()[1]}"}
+    try:
+        started = redock("start", name, env=env)
+        assert started.returncode == 0, started.stderr
+        assert ssh(Container(name).ssh_alias, "true").returncode == 0
+        assert redock("commit", name, env=env).returncode == 0
+        assert redock("kill", name, env=env).returncode == 0
+        assert redock("delete", name, env=env).returncode == 0
+    finally:
+        server.close()
+
+
+def forward_all(server: socket.socket) -> None:
+    """Pass every connection on to the engine's socket."""
+    while True:
+        try:
+            client, _ = server.accept()
+        except OSError:
+            return
+        threading.Thread(target=forward, args=(client,), daemon=True).start()
+
+
+def forward(client: socket.socket) -> None:
+    """Pass one connection on."""
+    with client, socket.socket(socket.AF_UNIX) as engine:
+        engine.connect("/var/run/docker.sock")
+        back = threading.Thread(target=pump, args=(engine, client), daemon=True)
+        back.start()
+        pump(client, engine)
+        back.join(timeout=300)
+
+
+def pump(source: socket.socket, target: socket.socket) -> None:
+    """Pass on what comes, and that nothing more comes."""
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        return
