@@ -163,6 +163,8 @@ def install() -> bool:
             install_fragment(contents)
         else:
             replace_config(contents, with_line(contents))
+    if os.environ.get("HOME", user_home()).rstrip("/") != user_home().rstrip("/"):
+        logger.warning("$HOME is not %s, where ssh looks for its configuration", user_home())
     return True
 
 

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import subprocess
+import time
 
 from redock import _dotdee
 from redock._files import (
@@ -324,7 +325,23 @@ def assemble() -> None:
     """Write redock's own ssh configuration from the entries; the caller holds the lock."""
     for name in ("", "config.d", "known_hosts.d"):
         collect_strays(path_in_home("ssh", name))
+    collect_abandoned_keys()
     _dotdee.assemble(config_file(), path_in_home("ssh", "config.d"), force=True)
+
+
+def collect_abandoned_keys(age: float = 3600.0) -> None:
+    """
+    Remove the host keys of processes that were killed while they made them.
+
+    :param age: Seconds after which nobody is thought to be working on one (default: an hour).
+    """
+    directory = path_in_home("ssh")
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        if name.startswith(".new-") and time.time() - os.stat(path).st_mtime > age:
+            for each in os.listdir(path):
+                remove_file(os.path.join(path, each))
+            os.rmdir(path)
 
 
 def remove(name: str, instance: str | None) -> bool:

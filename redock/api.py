@@ -185,7 +185,9 @@ class Container:
         self.base = base
         self.engine = engine or Engine()
         self.session = Session()
+        #: Whether this object created the container.
         self.created = False
+        self.public_key: bytes | None = None
 
     def __repr__(self) -> str:
         return f"Container({self.image.name!r})"
@@ -370,7 +372,12 @@ class Container:
                 raise
             self.adopt(machine)
             self.log_in()
-        except ContainerDied:
+        except ContainerDied as died:
+            if died.status == _recipe.NO_IDENTITY and not self.created:
+                # Whoever started it first was killed before it handed over the identity.
+                self.launch(self.setup_ssh_access)
+                self.log_in()
+                return
             self.bury()
             raise
 
@@ -392,6 +399,8 @@ class Container:
         """
         if is_reserved(*self.image.key):
             raise InvalidName(f"the name {self.image.name} is reserved for redock's base images")
+        # Of a newer redock's state we want to know before anything is made.
+        Config().load()
         while True:
             with self.lock:
                 machines = _machines.find_machines(self.engine)
@@ -468,8 +477,7 @@ class Container:
                 self.session.ssh_alias, self.session.hostname = self.ssh_alias, self.hostname
                 try:
                     foreign.check()
-                    private, self.public_key = host_key.collect()
-                    self.start_new(private, meanwhile)
+                    self.start_new(*host_key.collect(), meanwhile)
                 except BaseException as error:
                     self.remove_container(container, instance)
                     if not port_was_taken(error):
@@ -527,17 +535,21 @@ class Container:
                     ) from error
                 deadline.sleep(0.2)
 
-    def start_new(self, private_key: bytes, meanwhile: Callable[[], None]) -> None:
+    def start_new(
+        self, private_key: bytes, public_key: bytes, meanwhile: Callable[[], None]
+    ) -> None:
         """
         Start a container for the first time and hand it its identity.
 
         :param private_key: The private host key.
+        :param public_key: The public host key.
         :param meanwhile: Work to do while the engine starts it.
         """
         assert self.session.container_id and self.session.instance
+        self.public_key = public_key
         identity = _machines.archive(
             _machines.identity_files(
-                self.session.instance, private_key, self.public_key, get_ssh_public_key()
+                self.session.instance, private_key, public_key, get_ssh_public_key()
             )
         )
         stream = self.engine.attach(self.session.container_id, "stdin")
@@ -580,6 +592,8 @@ class Container:
             meanwhile()
             return
         logger.debug("Starting %s again", machine.name)
+        if self.engine.inspect_container(machine.id)["State"]["ExitCode"] == _recipe.NO_IDENTITY:
+            self.public_key = self.adopt(machine)
         try:
             self.finish_start(self.engine.begin_start(machine.id), meanwhile)
         except EngineError as error:
@@ -670,7 +684,7 @@ class Container:
         :raises RedockError: redock's own files cannot be written.
         """
         entry = self.host_entry
-        if not hasattr(self, "public_key"):
+        if self.public_key is None:
             machine = self.find_machine()
             assert machine is not None
             self.public_key = self.recall_public_key(machine)
@@ -752,6 +766,7 @@ class Container:
             f"{self.image.name} ended with status {state['ExitCode']} while it was starting:"
             f" {last_lines(log, 1) or 'it printed nothing'}",
             log,
+            state["ExitCode"],
         )
 
     def log_in(self) -> None:
@@ -829,6 +844,7 @@ class Container:
         :raises NoContainerRunning: There is no container, nor anything left of one.
         :raises EngineError: The engine failed.
         """
+        Config().load()
         with self.lock:
             machine = self.find_machine()
             if machine is None:

@@ -9,6 +9,7 @@ makes a machine of it: an SSH server, Supervisor, Python, rsync and a locale.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 
@@ -163,6 +164,7 @@ def build(engine: Engine, wanted: str | None) -> str:
     :returns: The id of the base image.
     """
     step("Making the base image from %s (once, it takes a minute or two)", wanted or DEFAULT_BASE)
+    outdated = engine.inspect_image(f"{BASE_REPOSITORY}:{base_tag(wanted)}")
     made_here = None
     try:
         source = wanted or DEFAULT_BASE
@@ -185,6 +187,10 @@ def build(engine: Engine, wanted: str | None) -> str:
         if made_here:
             engine.remove_image(made_here, force=True)
         raise
+    if outdated is not None and outdated["Id"] != image:
+        # It stays where machines or committed images still need it.
+        with contextlib.suppress(EngineError):
+            engine.remove_image(outdated["Id"])
     step("The base image %s:%s is ready", BASE_REPOSITORY, base_tag(wanted))
     return image
 

@@ -135,11 +135,13 @@ class ContainerDied(RedockError):
 
     :param message: One line for the user.
     :param log: The last lines the container printed.
+    :param status: The exit status of its first process (default: not known).
     """
 
-    def __init__(self, message: str, log: str = "") -> None:
+    def __init__(self, message: str, log: str = "", status: int | None = None) -> None:
         super().__init__(message)
         self.log = log
+        self.status = status
 
 
 class SecureShellTimeout(RedockError, TimeoutError):

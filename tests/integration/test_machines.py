@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shutil
 import socket
 import subprocess
 import threading
@@ -15,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from redock._engine import Engine
+from redock._recipe import NO_IDENTITY
 from redock.api import Container, NoContainerRunning
 from redock.errors import AliasTaken
+from redock.utils import RemoteTerminal
 
 from .conftest import REDOCK, Home, command, new_name, redock, ssh
 
@@ -317,3 +320,45 @@ def pump(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
     except OSError:
         return
+
+
+def test_a_machine_that_never_got_its_identity_gets_one(
+    home: Home, name: str, base_image: str, engine: Engine, remove_machine: Callable[[str], None]
+) -> None:
+    """What is left when the first start is killed before it hands over the keys."""
+    remove_machine(name)
+    killed = Container(name)
+    container = killed.create_container(base_image, "0123456789ab", 31999)
+    stream = engine.attach(container, "stdin")
+    engine.begin_start(container).result()
+    stream.close()
+    deadline = time.monotonic() + 30
+    while engine.inspect_container(container)["State"]["Running"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert engine.inspect_container(container)["State"]["ExitCode"] == NO_IDENTITY
+    done = redock("start", name)
+    assert done.returncode == 0, done.stderr
+    assert ssh(killed.ssh_alias, "cat /etc/redock/ssh/instance").stdout == "0123456789ab\n"
+
+
+def test_a_lost_directory_of_redocks_is_made_anew(container: Container, home: Home) -> None:
+    shutil.rmtree(home.redock)
+    done = redock("start", container.image.name)
+    assert done.returncode == 0, done.stderr
+    assert ssh(container.ssh_alias, "true").returncode == 0
+
+
+def test_the_output_of_a_machine_can_be_watched(
+    container: Container, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert container.session.container_id
+    with RemoteTerminal(container.session.container_id):
+        deadline = time.monotonic() + 30
+        seen = ""
+        while "shown on the terminal" not in seen and time.monotonic() < deadline:
+            # Again and again: what is printed before it is attached is not shown.
+            ssh(container.ssh_alias, "echo shown on the terminal >/proc/1/fd/1")
+            time.sleep(0.2)
+            seen += capfd.readouterr().out
+    assert "shown on the terminal" in seen
+    assert container.find_container()
