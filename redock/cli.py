@@ -317,7 +317,14 @@ def commit(options: argparse.Namespace) -> int:
     :param options: The command line.
     :returns: The exit status.
     """
-    for_each(make_containers(options), lambda container: container.commit(options.message))
+    from redock._engine import finish
+
+    try:
+        for_each(make_containers(options), lambda container: container.commit(options.message))
+    except BaseException:
+        # Interrupted while other threads save the disks of several machines.
+        finish()
+        raise
     return 0
 
 
