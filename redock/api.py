@@ -187,6 +187,8 @@ class Container:
         self.session = Session()
         #: Whether this object created the container.
         self.created = False
+        #: Whether this object started the container; False when it found it running.
+        self.started = False
         self.public_key: bytes | None = None
 
     def __repr__(self) -> str:
@@ -362,24 +364,26 @@ class Container:
         :raises SecureShellTimeout: It could not be reached in time.
         :raises RedockError: Another of :mod:`redock.errors`.
         """
-        self.launch(self.setup_ssh_access)
-        try:
-            self.log_in()
-        except _ssh.KeyRefused:
-            # redock's key pair is a new one: tell the machine.
-            machine = self.find_machine()
-            if machine is None or self.created:
-                raise
-            self.adopt(machine)
-            self.log_in()
-        except ContainerDied as died:
-            if died.status == _recipe.NO_IDENTITY and not self.created:
-                # Whoever started it first was killed before it handed over the identity.
-                self.launch(self.setup_ssh_access)
+        for attempts_left in (2, 1, 0):
+            self.launch(self.setup_ssh_access)
+            try:
                 self.log_in()
-                return
-            self.bury()
-            raise
+            except _ssh.KeyRefused:
+                # redock's key pair is a new one: tell the machine.
+                machine = self.find_machine()
+                if machine is None or self.created:
+                    raise
+                self.adopt(machine)
+                self.log_in()
+            except ContainerDied as died:
+                # One that ran when we came was ended by somebody else; and whoever started it
+                # first may have been killed before handing over the identity.
+                unborn = died.status == _recipe.NO_IDENTITY and not self.created
+                if attempts_left and (unborn or not self.started):
+                    continue
+                self.bury()
+                raise
+            return
 
     def start_supervisor(self) -> None:
         """
@@ -401,6 +405,7 @@ class Container:
             raise InvalidName(f"the name {self.image.name} is reserved for redock's base images")
         # Of a newer redock's state we want to know before anything is made.
         Config().load()
+        self.started = False
         while True:
             with self.lock:
                 machines = _machines.find_machines(self.engine)
@@ -417,6 +422,7 @@ class Container:
                     return
                 image_id = self.find_image_id()
                 if image_id is not None:
+                    self.sweep()
                     self.create(image_id, machines, meanwhile)
                     return
             # Making the base image takes minutes; nobody needs to wait for us meanwhile.
@@ -485,7 +491,7 @@ class Container:
                     host_key = _ssh.HostKey()
                     used.add(port)
                     continue
-                self.created = True
+                self.created = self.started = True
                 return
         finally:
             host_key.discard()
@@ -592,10 +598,17 @@ class Container:
             meanwhile()
             return
         logger.debug("Starting %s again", machine.name)
+        self.started = True
         if self.engine.inspect_container(machine.id)["State"]["ExitCode"] == _recipe.NO_IDENTITY:
             self.public_key = self.adopt(machine)
         try:
-            self.finish_start(self.engine.begin_start(machine.id), meanwhile)
+            # Without its identity (somebody removed it inside) the boot program would wait for
+            # it: here it sees the end of its input, says so, and is given a new one.
+            stream = self.engine.attach(machine.id, "stdin")
+            try:
+                self.finish_start(self.engine.begin_start(machine.id), meanwhile)
+            finally:
+                stream.close()
         except EngineError as error:
             if not port_was_taken(error):
                 raise
@@ -849,12 +862,10 @@ class Container:
             machine = self.find_machine()
             if machine is None:
                 self.session.reset()
-                known = _ssh.instance_of(self.image.name)
                 leftover = os.path.exists(self.ssh_config_file)
+                swept = self.sweep()
                 self.revoke_ssh_access()
-                if known:
-                    self.engine.remove_volume(_machines.volume_name(known))
-                if leftover:
+                if swept or leftover:
                     logger.info("%s had gone already; removed what was left", self.image.name)
                     return
                 raise NoContainerRunning(f"there is no machine {self.image.name} to kill")
@@ -898,6 +909,32 @@ class Container:
             else:
                 logger.info("There is no image %s", self.image.name)
             self.image.id = None
+
+    def sweep(self) -> bool:
+        """
+        Remove what is left of containers that are gone.
+
+        Somebody may have removed the container without us, or interrupted us
+        between removing it and what belongs to it. To be called with the lock,
+        and when the machine has no container.
+
+        :returns: False when nothing was left.
+        """
+        labels = [f"{KIND}=volume", f"{label('name')}={self.image.name}"]
+        volumes = self.engine.volumes({"label": labels})
+        gone = {str(volume["Name"]).removeprefix("redock-") for volume in volumes}
+        known = _ssh.instance_of(self.image.name)
+        if known:
+            gone.add(known)
+        for instance in gone:
+            _ssh.close_connection(instance)
+            try:
+                self.engine.remove_volume(_machines.volume_name(instance))
+            except EngineError as error:
+                # A container of somebody else's has it.
+                logger.warning("%s", error)
+            _ssh.forget_key(instance)
+        return bool(gone)
 
     def discard(self, machine: Machine) -> None:
         """
