@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
+    sys.unraisablehook = interrupt_again
     try:
         status = run(arguments)
     except KeyboardInterrupt:
@@ -103,6 +104,23 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     :param frame: Where the program was.
     """
     raise Interrupted(number)
+
+
+def interrupt_again(lost: sys.UnraisableHookArgs) -> None:
+    """
+    Interrupt the program once more when it was inside something that swallows errors.
+
+    Python calls finalizers and other callbacks between any two instructions,
+    and what they raise is printed and forgotten.
+
+    :param lost: What was raised, and where.
+    """
+    if not isinstance(lost.exc_value, (Interrupted, KeyboardInterrupt)):
+        sys.__unraisablehook__(lost)
+        return
+    number = getattr(lost.exc_value, "number", signal.SIGINT)
+    signal.signal(signal.SIGALRM, lambda *_: interrupt(number, None))
+    signal.setitimer(signal.ITIMER_REAL, 0.005)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
