@@ -24,9 +24,13 @@ from redock._files import (
     user_home,
 )
 from redock._settings import setting
-from redock.errors import RedockError, SSHConfigConflict, StateError
+from redock.errors import AliasTaken, RedockError, SSHConfigConflict, StateError
 
-__all__ = ["find_mode", "install", "is_installed", "preview", "remove"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+
+__all__ = ["AliasProbe", "find_mode", "install", "is_installed", "preview", "remove"]
 
 logger = logging.getLogger(__name__)
 
@@ -385,6 +389,44 @@ def remove_if_empty(directory: str) -> None:
         os.rmdir(directory)
     except OSError as error:
         logger.debug("Leaving %s: %s", directory, error)
+
+
+class AliasProbe:
+    """
+    Asks ``ssh``, beside other work, whether an alias means another host to the user.
+
+    :param alias: The alias.
+    """
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self.process: subprocess.Popen[bytes] | None = None
+        if find_mode() != "none" and os.path.exists(_ssh.home_config_file()):
+            self.process = _ssh.begin_options(alias)
+
+    def check(self) -> None:
+        """
+        Wait for the answer.
+
+        :raises AliasTaken: The user's configuration leads the alias elsewhere.
+        """
+        if self.process is None:
+            return
+        options = _ssh.finish_options(self.process)
+        self.process = None
+        ours = options.get("hostkeyalias", "").startswith("redock-")
+        target = options.get("hostname", self.alias)
+        if target != self.alias and not ours:
+            raise AliasTaken(
+                f"your SSH configuration leads {self.alias} to {target}:"
+                " give the machine another name with --hostname"
+            )
+
+    def discard(self) -> None:
+        """Stop asking."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
 
 
 def explain(error: RedockError, alias: str) -> str:

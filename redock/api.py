@@ -19,9 +19,10 @@ import logging
 import os
 
 import redock
-from redock import _include, _machines, _recipe, _ssh
+from redock import _connection, _identity, _include, _machines, _recipe, _ssh
 from redock._engine import KIND, Engine, Pending, label
 from redock._files import Lock, path_in_home
+from redock._image import Image, Session
 from redock._machines import Machine
 from redock._names import (
     check_hostname,
@@ -29,7 +30,6 @@ from redock._names import (
     hostname_for,
     is_reserved,
     slug,
-    split_image_name,
 )
 from redock._process import Deadline, quote
 from redock.errors import (
@@ -50,7 +50,6 @@ from redock.utils import Config, get_ssh_public_key, summarize_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
@@ -63,83 +62,6 @@ LOCK_PATIENCE = 120.0
 #: How often a container is created anew because its port was taken in that moment.
 PORT_ATTEMPTS = 8
 LOG_LINES = 20
-
-
-class Image:
-    """
-    The name of an image, and its id where that is known.
-
-    :param repository: The name of the image's repository.
-    :param tag: The image's tag.
-    :param id: The unique hash of the image (default: not known).
-    """
-
-    def __init__(self, repository: str, tag: str, id: str | None = None) -> None:
-        self.repository = repository
-        self.tag = tag
-        self.id = id
-
-    @staticmethod
-    def coerce(value: str | Image) -> Image:
-        """
-        Turn the name of an image into an :class:`Image`.
-
-        :param value: ``REPOSITORY:TAG``, or just ``TAG`` for a repository named after the user
-                      (``$USER``); an :class:`Image` is returned as it is.
-        :returns: The image.
-        :raises InvalidName: The name is outside the grammar (this is a :exc:`ValueError`).
-        """
-        if isinstance(value, Image):
-            return value
-        if not isinstance(value, str):
-            raise InvalidName(f"the name of an image must be text, not {type(value).__name__}")
-        return Image(*split_image_name(value))
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """The repository and the tag."""
-        return self.repository, self.tag
-
-    @property
-    def name(self) -> str:
-        """The name for people: ``REPOSITORY:TAG``."""
-        return f"{self.repository}:{self.tag}"
-
-    @property
-    def unique_name(self) -> str:
-        """The name for machines: the unique hash if it is known, else ``REPOSITORY:TAG``."""
-        return self.id or self.name
-
-    def __repr__(self) -> str:
-        return f"Image({self.repository!r}, {self.tag!r}, id={self.id!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Image) and (self.key, self.id) == (other.key, other.id)
-
-    def __hash__(self) -> int:
-        return hash((self.key, self.id))
-
-
-class Session:
-    """What is known about the running container; None while it is not known."""
-
-    container_id: str | None
-    #: The id redock gave to this very container.
-    instance: str | None
-    #: The address and port of its SSH server on the host.
-    address: str | None
-    port: int | None
-    ssh_alias: str | None
-    hostname: str | None
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything: set all variables to None."""
-        self.container_id = self.instance = self.address = None
-        self.port = None
-        self.ssh_alias = self.hostname = None
 
 
 class Container:
@@ -365,12 +287,12 @@ class Container:
         self.launch(self.setup_ssh_access)
         try:
             self.log_in()
-        except _ssh.KeyRefused:
+        except _connection.KeyRefused:
             # redock's key pair is a new one: tell the machine.
             machine = self.find_machine()
             if machine is None or self.created:
                 raise
-            self.adopt(machine)
+            _identity.adopt(self.engine, machine)
             self.log_in()
         except ContainerDied as died:
             if died.status == _recipe.NO_IDENTITY and not self.created:
@@ -459,7 +381,7 @@ class Container:
         :param machines: The other machines.
         :param meanwhile: Work to do while the engine starts it.
         """
-        foreign = AliasProbe(self.ssh_alias)
+        foreign = _include.AliasProbe(self.ssh_alias)
         host_key = _ssh.HostKey()
         used = {machine.port for machine in machines}
         try:
@@ -548,9 +470,7 @@ class Container:
         assert self.session.container_id and self.session.instance
         self.public_key = public_key
         identity = _machines.archive(
-            _machines.identity_files(
-                self.session.instance, private_key, public_key, get_ssh_public_key()
-            )
+            _identity.files(self.session.instance, private_key, public_key, get_ssh_public_key())
         )
         stream = self.engine.attach(self.session.container_id, "stdin")
         try:
@@ -585,7 +505,7 @@ class Container:
             )
             self.requested_hostname = None
         self.remember(machine)
-        self.public_key = self.recall_public_key(machine)
+        self.public_key = _identity.recall_public_key(self.engine, machine)
         if machine.state == "paused":
             self.engine.pause(machine.id, resume=True)
         if machine.running:
@@ -593,7 +513,7 @@ class Container:
             return
         logger.debug("Starting %s again", machine.name)
         if self.engine.inspect_container(machine.id)["State"]["ExitCode"] == _recipe.NO_IDENTITY:
-            self.public_key = self.adopt(machine)
+            self.public_key = _identity.adopt(self.engine, machine)
         try:
             self.finish_start(self.engine.begin_start(machine.id), meanwhile)
         except EngineError as error:
@@ -603,61 +523,6 @@ class Container:
                 f"port {machine.port} of {machine.name} is taken by another program: end that"
                 " program, or save the disk with 'docker commit' and start a new machine"
             ) from error
-
-    def recall_public_key(self, machine: Machine) -> bytes:
-        """
-        Get the public host key of a container that exists.
-
-        :param machine: The container.
-        :returns: The pinned key; the key the engine has in the container's volume where nothing
-                  is pinned (redock's directory was lost).
-        """
-        pinned = _ssh.pinned_key(machine.instance)
-        return pinned or self.adopt(machine)
-
-    def adopt(self, machine: Machine) -> bytes:
-        """
-        Take over a machine whose keys this home directory does not know.
-
-        Whoever controls the engine controls the machine, so the engine is asked
-        for the host key and told who may log in from now on.
-
-        :param machine: The container.
-        :returns: The public host key.
-        """
-        directory = _recipe.IDENTITY_DIRECTORY
-        logger.info("Taking over %s, whose keys are not known here", machine.name)
-        try:
-            public_key = self.read_file(machine, f"{directory}/ssh_host_ed25519_key.pub")
-            allowed = self.read_file(machine, f"{directory}/authorized_keys").decode()
-        except NotFound:
-            # It was interrupted before its identity arrived.
-            private, public_key = _ssh.HostKey().collect()
-            files = _machines.identity_files(
-                machine.instance, private, public_key, get_ssh_public_key()
-            )
-        else:
-            keys = dict.fromkeys([*allowed.splitlines(), get_ssh_public_key()])
-            files = {"authorized_keys": (0o644, "\n".join([*keys, ""]).encode())}
-        self.engine.put_archive(machine.id, directory, _machines.archive(files))
-        return public_key
-
-    def read_file(self, machine: Machine, path: str) -> bytes:
-        """
-        Read a small file of a container, whether it runs or not.
-
-        :param machine: The container.
-        :param path: The pathname inside.
-        :returns: The contents.
-        :raises NotFound: There is no such file.
-        """
-        import io
-        import tarfile
-
-        packed = self.engine.get_archive(machine.id, path)
-        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-            member = tar.extractfile(tar.next() or "")
-            return member.read() if member else b""
 
     # Access.
 
@@ -687,7 +552,7 @@ class Container:
         if self.public_key is None:
             machine = self.find_machine()
             assert machine is not None
-            self.public_key = self.recall_public_key(machine)
+            self.public_key = _identity.recall_public_key(self.engine, machine)
         _ssh.install(entry, self.public_key)
         try:
             _include.install()
@@ -745,7 +610,7 @@ class Container:
         :raises SecureShellTimeout: There was no answer in time.
         """
         entry = self.host_entry
-        _ssh.wait_for_banner(entry.address, entry.port, deadline, self.check_alive)
+        _connection.wait_for_banner(entry.address, entry.port, deadline, self.check_alive)
         return entry.address, entry.port
 
     def check_alive(self) -> None:
@@ -779,7 +644,7 @@ class Container:
         deadline = Deadline(self.timeout)
         try:
             self.wait_for_ssh(deadline)
-            _ssh.open_connection(self.host_entry, deadline, self.check_alive)
+            _connection.open_connection(self.host_entry, deadline, self.check_alive)
         except SecureShellTimeout as error:
             raise SecureShellTimeout(
                 f"{error}; {self.image.name} is still running: run the command again to wait"
@@ -859,7 +724,7 @@ class Container:
                     return
                 raise NoContainerRunning(f"there is no machine {self.image.name} to kill")
             self.remember(machine)
-            closing = _ssh.begin_close(machine.instance)
+            closing = _connection.begin_close(machine.instance)
             killing = self.engine.begin_kill(machine.id) if machine.running else None
             try:
                 # The engine needs longer for its part than we for ours.
@@ -871,7 +736,7 @@ class Container:
                     except EngineError as error:
                         # It ended, or was removed, by itself: what we wanted.
                         logger.debug("%s", error)
-                _ssh.close_connection(machine.instance, closing)
+                _connection.close_connection(machine.instance, closing)
                 self.remove_container(machine.id, machine.instance)
             self.session.reset()
             self.created = False
@@ -918,44 +783,6 @@ class Container:
         self.engine.remove_container(container)
         self.engine.remove_volume(_machines.volume_name(instance))
         _ssh.forget_key(instance)
-
-
-class AliasProbe:
-    """
-    Asks ``ssh``, beside other work, whether an alias means another host to the user.
-
-    :param alias: The alias.
-    """
-
-    def __init__(self, alias: str) -> None:
-        self.alias = alias
-        self.process: subprocess.Popen[bytes] | None = None
-        if _include.find_mode() != "none" and os.path.exists(_ssh.home_config_file()):
-            self.process = _ssh.begin_options(alias)
-
-    def check(self) -> None:
-        """
-        Wait for the answer.
-
-        :raises AliasTaken: The user's configuration leads the alias elsewhere.
-        """
-        if self.process is None:
-            return
-        options = _ssh.finish_options(self.process)
-        self.process = None
-        ours = options.get("hostkeyalias", "").startswith("redock-")
-        target = options.get("hostname", self.alias)
-        if target != self.alias and not ours:
-            raise AliasTaken(
-                f"your SSH configuration leads {self.alias} to {target}:"
-                " give the machine another name with --hostname"
-            )
-
-    def discard(self) -> None:
-        """Stop asking."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
 
 
 def port_was_taken(error: BaseException) -> bool:
