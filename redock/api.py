@@ -159,7 +159,7 @@ class Container:
         :raises SecureShellTimeout: There was no answer within the timeout.
         """
         self.check_active()
-        return self.wait_for_ssh(Deadline(self.timeout))
+        return self._wait_for_ssh(Deadline(self.timeout))
 
     def get_ssh_client_command(
         self, ip_address: str | None = None, port_number: int | None = None
@@ -191,11 +191,11 @@ class Container:
 
         :returns: True when a running container exists, False otherwise.
         """
-        machine = self.find_machine()
+        machine = self._find_machine()
         if machine is None or not machine.running:
             self.session.reset()
             return False
-        self.remember(machine)
+        self._remember(machine)
         return True
 
     def check_active(self) -> None:
@@ -235,7 +235,7 @@ class Container:
             raise NotFound(f"the short id {short_id!r} {problem}")
         return found[0]
 
-    def find_machine(self, machines: Sequence[Machine] | None = None) -> Machine | None:
+    def _find_machine(self, machines: Sequence[Machine] | None = None) -> Machine | None:
         """
         Find the container in whatever state.
 
@@ -246,7 +246,7 @@ class Container:
             machines = _machines.find_machines(self.engine)
         return next((each for each in machines if each.name == self.image.name), None)
 
-    def remember(self, machine: Machine) -> None:
+    def _remember(self, machine: Machine) -> None:
         """
         Take what is known about the container into the session.
 
@@ -262,7 +262,7 @@ class Container:
     # Starting.
 
     @property
-    def lock(self) -> Lock:
+    def _lock(self) -> Lock:
         """The lock that lets one process at a time work on this machine."""
         name = os.path.basename(self.ssh_config_file)
         path = path_in_home("locks", f"{name}.lock")
@@ -284,23 +284,23 @@ class Container:
         :raises SecureShellTimeout: It could not be reached in time.
         :raises RedockError: Another of :mod:`redock.errors`.
         """
-        self.launch(self.setup_ssh_access)
+        self._launch(self.setup_ssh_access)
         try:
-            self.log_in()
+            self._log_in()
         except _connection.KeyRefused:
             # redock's key pair is a new one: tell the machine.
-            machine = self.find_machine()
+            machine = self._find_machine()
             if machine is None or self.created:
                 raise
             _identity.adopt(self.engine, machine)
-            self.log_in()
+            self._log_in()
         except ContainerDied as died:
             if died.status == _recipe.NO_IDENTITY and not self.created:
                 # Whoever started it first was killed before it handed over the identity.
-                self.launch(self.setup_ssh_access)
-                self.log_in()
+                self._launch(self.setup_ssh_access)
+                self._log_in()
                 return
-            self.bury()
+            self._bury()
             raise
 
     def start_supervisor(self) -> None:
@@ -311,9 +311,9 @@ class Container:
 
         :raises RedockError: As for :meth:`start`.
         """
-        self.launch(lambda: None)
+        self._launch(lambda: None)
 
-    def launch(self, meanwhile: Callable[[], None]) -> None:
+    def _launch(self, meanwhile: Callable[[], None]) -> None:
         """
         Make sure the container runs.
 
@@ -324,29 +324,29 @@ class Container:
         # Of a newer redock's state we want to know before anything is made.
         Config().load()
         while True:
-            with self.lock:
+            with self._lock:
                 machines = _machines.find_machines(self.engine)
-                machine = self.find_machine(machines)
+                machine = self._find_machine(machines)
                 if machine is not None and machine.state == "created":
                     # Somebody was interrupted before its first start: nothing is lost.
-                    self.discard(machine)
+                    self._discard(machine)
                     machines.remove(machine)
                     machine = None
                 if machine is not None:
                     if self.base:
                         logger.warning("%s exists already, --base is not used", self.image.name)
-                    self.resume(machine, meanwhile)
+                    self._resume(machine, meanwhile)
                     return
-                image_id = self.find_image_id()
+                image_id = self._find_image_id()
                 if image_id is not None:
-                    self.create(image_id, machines, meanwhile)
+                    self._create(image_id, machines, meanwhile)
                     return
             # Making the base image takes minutes; nobody needs to wait for us meanwhile.
             from redock.base import create_base_image
 
             create_base_image(self.engine, self.base)
 
-    def find_image_id(self) -> str | None:
+    def _find_image_id(self) -> str | None:
         """
         Find the image to start from.
 
@@ -371,7 +371,7 @@ class Container:
 
         return find_ready_base(self.engine, self.base)
 
-    def create(
+    def _create(
         self, image_id: str, machines: Sequence[Machine], meanwhile: Callable[[], None]
     ) -> None:
         """
@@ -391,17 +391,17 @@ class Container:
                 if port is None:
                     break
                 logger.debug("Creating %s on port %i", self.image.name, port)
-                with self.alias_lock:
-                    self.check_alias()
-                    container = self.create_container(image_id, instance, port)
+                with self._alias_lock:
+                    self._check_alias()
+                    container = self._create_container(image_id, instance, port)
                 self.session.container_id, self.session.instance = container, instance
                 self.session.address, self.session.port = "127.0.0.1", port
                 self.session.ssh_alias, self.session.hostname = self.ssh_alias, self.hostname
                 try:
                     foreign.check()
-                    self.start_new(*host_key.collect(), meanwhile)
+                    self._start_new(*host_key.collect(), meanwhile)
                 except BaseException as error:
-                    self.remove_container(container, instance)
+                    self._remove_container(container, instance)
                     if not port_was_taken(error):
                         raise
                     host_key = _ssh.HostKey()
@@ -417,7 +417,7 @@ class Container:
             f" ({_machines.PORTS.start} to {_machines.PORTS.stop - 1}): kill a machine"
         )
 
-    def create_container(self, image_id: str, instance: str, port: int) -> str:
+    def _create_container(self, image_id: str, instance: str, port: int) -> str:
         """
         Create a new container.
 
@@ -445,7 +445,7 @@ class Container:
                 # Docker says 409, Podman 500.
                 if "already in use" not in str(error):
                     raise
-                if self.find_machine() is not None:
+                if self._find_machine() is not None:
                     raise RedockError(
                         f"somebody else is starting {self.image.name}: run the command again"
                     ) from error
@@ -457,7 +457,7 @@ class Container:
                     ) from error
                 deadline.sleep(0.2)
 
-    def start_new(
+    def _start_new(
         self, private_key: bytes, public_key: bytes, meanwhile: Callable[[], None]
     ) -> None:
         """
@@ -476,11 +476,11 @@ class Container:
         try:
             starting = self.engine.begin_start(self.session.container_id)
             stream.send(identity)
-            self.finish_start(starting, meanwhile)
+            self._finish_start(starting, meanwhile)
         finally:
             stream.close()
 
-    def finish_start(self, starting: Pending, meanwhile: Callable[[], None]) -> None:
+    def _finish_start(self, starting: Pending, meanwhile: Callable[[], None]) -> None:
         """
         Do other work until the engine has started the container.
 
@@ -492,7 +492,7 @@ class Container:
         finally:
             starting.result()
 
-    def resume(self, machine: Machine, meanwhile: Callable[[], None]) -> None:
+    def _resume(self, machine: Machine, meanwhile: Callable[[], None]) -> None:
         """
         Make sure a container that exists runs.
 
@@ -504,7 +504,7 @@ class Container:
                 "%s exists already, under the host name %s", self.image.name, machine.hostname
             )
             self.requested_hostname = None
-        self.remember(machine)
+        self._remember(machine)
         self.public_key = _identity.recall_public_key(self.engine, machine)
         if machine.state == "paused":
             self.engine.pause(machine.id, resume=True)
@@ -515,7 +515,7 @@ class Container:
         if self.engine.inspect_container(machine.id)["State"]["ExitCode"] == _recipe.NO_IDENTITY:
             self.public_key = _identity.adopt(self.engine, machine)
         try:
-            self.finish_start(self.engine.begin_start(machine.id), meanwhile)
+            self._finish_start(self.engine.begin_start(machine.id), meanwhile)
         except EngineError as error:
             if not port_was_taken(error):
                 raise
@@ -527,7 +527,7 @@ class Container:
     # Access.
 
     @property
-    def host_entry(self) -> _ssh.HostEntry:
+    def _host_entry(self) -> _ssh.HostEntry:
         """What ``ssh`` is told about the (running) container."""
         session = self.session
         if session.instance is None or session.port is None:
@@ -548,9 +548,9 @@ class Container:
         :raises NoContainerRunning: The container does not run.
         :raises RedockError: redock's own files cannot be written.
         """
-        entry = self.host_entry
+        entry = self._host_entry
         if self.public_key is None:
-            machine = self.find_machine()
+            machine = self._find_machine()
             assert machine is not None
             self.public_key = _identity.recall_public_key(self.engine, machine)
         _ssh.install(entry, self.public_key)
@@ -578,12 +578,12 @@ class Container:
             state["containers"].pop(self.image.name, None)
 
     @property
-    def alias_lock(self) -> Lock:
+    def _alias_lock(self) -> Lock:
         """The lock that lets one machine at a time take the alias."""
         path = path_in_home("locks", f".{self.ssh_alias}.lock")
         return Lock(path, f"the alias {self.ssh_alias}", timeout=LOCK_PATIENCE)
 
-    def check_alias(self) -> None:
+    def _check_alias(self) -> None:
         """
         Make sure no other machine of this user answers to the alias.
 
@@ -600,7 +600,7 @@ class Container:
                     f" give {self.image.name} another one with --hostname"
                 )
 
-    def wait_for_ssh(self, deadline: Deadline) -> tuple[str, int]:
+    def _wait_for_ssh(self, deadline: Deadline) -> tuple[str, int]:
         """
         Wait until the container's SSH server answers.
 
@@ -609,11 +609,11 @@ class Container:
         :raises ContainerDied: The container ended meanwhile.
         :raises SecureShellTimeout: There was no answer in time.
         """
-        entry = self.host_entry
-        _connection.wait_for_banner(entry.address, entry.port, deadline, self.check_alive)
+        entry = self._host_entry
+        _connection.wait_for_banner(entry.address, entry.port, deadline, self._check_alive)
         return entry.address, entry.port
 
-    def check_alive(self) -> None:
+    def _check_alive(self) -> None:
         """
         Make sure the container has not ended.
 
@@ -634,7 +634,7 @@ class Container:
             state["ExitCode"],
         )
 
-    def log_in(self) -> None:
+    def _log_in(self) -> None:
         """
         Wait for a real login, whose connection later commands share.
 
@@ -643,8 +643,8 @@ class Container:
         """
         deadline = Deadline(self.timeout)
         try:
-            self.wait_for_ssh(deadline)
-            _connection.open_connection(self.host_entry, deadline, self.check_alive)
+            self._wait_for_ssh(deadline)
+            _connection.open_connection(self._host_entry, deadline, self._check_alive)
         except SecureShellTimeout as error:
             raise SecureShellTimeout(
                 f"{error}; {self.image.name} is still running: run the command again to wait"
@@ -652,15 +652,15 @@ class Container:
                 f" 'docker logs {container_name(*self.image.key)}'"
             ) from error
 
-    def bury(self) -> None:
+    def _bury(self) -> None:
         """Take away the alias of a container that ended, and the container if it was new."""
-        with self.lock:
-            self.revoke_or_warn()
+        with self._lock:
+            self._revoke_or_warn()
             if self.created and self.session.container_id and self.session.instance:
-                self.remove_container(self.session.container_id, self.session.instance)
+                self._remove_container(self.session.container_id, self.session.instance)
                 self.created = False
 
-    def revoke_or_warn(self) -> None:
+    def _revoke_or_warn(self) -> None:
         """Make ``ssh`` forget the container, but keep the pinned key of one that exists."""
         _ssh.remove(self.image.name, self.session.instance if self.created else None)
         with Config() as state:
@@ -684,7 +684,7 @@ class Container:
         for what, text in (("message", message), ("author", author)):
             if text and ("\0" in text or len(text.encode("utf-8", "replace")) > 4096):
                 raise InvalidName(f"the {what} must be at most 4096 bytes, without NUL")
-        with self.lock:
+        with self._lock:
             self.check_active()
             assert self.session.container_id
             changes = ["LABEL " + " ".join(f"{label(name)}=" for name in _machines.BLANKED_LABELS)]
@@ -710,8 +710,8 @@ class Container:
         :raises EngineError: The engine failed.
         """
         Config().load()
-        with self.lock:
-            machine = self.find_machine()
+        with self._lock:
+            machine = self._find_machine()
             if machine is None:
                 self.session.reset()
                 known = _ssh.instance_of(self.image.name)
@@ -723,7 +723,7 @@ class Container:
                     logger.info("%s had gone already; removed what was left", self.image.name)
                     return
                 raise NoContainerRunning(f"there is no machine {self.image.name} to kill")
-            self.remember(machine)
+            self._remember(machine)
             closing = _connection.begin_close(machine.instance)
             killing = self.engine.begin_kill(machine.id) if machine.running else None
             try:
@@ -737,7 +737,7 @@ class Container:
                         # It ended, or was removed, by itself: what we wanted.
                         logger.debug("%s", error)
                 _connection.close_connection(machine.instance, closing)
-                self.remove_container(machine.id, machine.instance)
+                self._remove_container(machine.id, machine.instance)
             self.session.reset()
             self.created = False
 
@@ -753,8 +753,8 @@ class Container:
                 f"{self.image.name} is reserved for redock's base images:"
                 " with --force it is deleted and made anew when it is needed"
             )
-        with self.lock:
-            if self.find_machine() is not None:
+        with self._lock:
+            if self._find_machine() is not None:
                 raise RedockError(
                     f"{self.image.name} still has a machine: 'redock kill {self.image.name}' first"
                 )
@@ -764,16 +764,16 @@ class Container:
                 logger.info("There is no image %s", self.image.name)
             self.image.id = None
 
-    def discard(self, machine: Machine) -> None:
+    def _discard(self, machine: Machine) -> None:
         """
         Remove a container that never ran, and what was written for it.
 
         :param machine: The container.
         """
         _ssh.remove(machine.name, machine.instance)
-        self.remove_container(machine.id, machine.instance)
+        self._remove_container(machine.id, machine.instance)
 
-    def remove_container(self, container: str, instance: str) -> None:
+    def _remove_container(self, container: str, instance: str) -> None:
         """
         Remove a container and its identity.
 

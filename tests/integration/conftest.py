@@ -180,7 +180,7 @@ def remove_machine(engine: Engine) -> Iterator[Callable[[str], None]]:
     yield names.append
     for each in names:
         container = Container(each)
-        machine = container.find_machine()
+        machine = container._find_machine()
         if machine is not None:
             container.kill()
 
@@ -191,7 +191,7 @@ def container(home: Home, name: str) -> Iterator[Container]:
     made = Container(name, timeout=30)
     made.start()
     yield made
-    if made.find_machine() is not None:
+    if made._find_machine() is not None:
         made.kill()
 
 
@@ -208,7 +208,7 @@ def make_machine(home: Home) -> Iterator[Callable[[str], Container]]:
 
     yield make
     for container in made:
-        if container.find_machine() is not None:
+        if container._find_machine() is not None:
             container.kill()
 
 

@@ -190,7 +190,7 @@ def test_commit_of_nothing_running(home: Home, name: str) -> None:
 def test_the_context_manager_removes_what_it_made(home: Home, name: str) -> None:
     with Container(name) as container:
         assert ssh(container.ssh_alias, "true").returncode == 0
-    assert container.find_machine() is None
+    assert container._find_machine() is None
 
 
 def test_the_context_manager_leaves_what_was_there(container: Container) -> None:
@@ -214,7 +214,7 @@ def test_an_alias_of_the_users_own_is_respected(fresh_home: Home, name: str) -> 
     fresh_home.ssh_config.write_text(f"Host {alias}\n  HostName 192.0.2.1\n")
     with pytest.raises(AliasTaken, match=r"192\.0\.2\.1"):
         Container(name).start()
-    assert Container(name).find_machine() is None
+    assert Container(name)._find_machine() is None
 
 
 def test_the_client_command_works_by_itself(container: Container) -> None:
@@ -328,7 +328,7 @@ def test_a_machine_that_never_got_its_identity_gets_one(
     """What is left when the first start is killed before it hands over the keys."""
     remove_machine(name)
     killed = Container(name)
-    container = killed.create_container(base_image, "0123456789ab", 31999)
+    container = killed._create_container(base_image, "0123456789ab", 31999)
     stream = engine.attach(container, "stdin")
     engine.begin_start(container).result()
     stream.close()
