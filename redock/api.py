@@ -139,7 +139,9 @@ class Container:
         """The name to give to ``ssh``: ``NAME-container``."""
         if self.session.ssh_alias:
             return self.session.ssh_alias
-        name = slug(self.requested_hostname or self.image.tag)
+        # A host name that was asked for, now or when the image was committed, is the alias too.
+        special = self.hostname != hostname_for(self.image.tag)
+        name = slug(self.hostname if special else self.image.tag)
         return f"{name or 'redock'}-container"
 
     @property
@@ -403,6 +405,7 @@ class Container:
                 except BaseException as error:
                     self._remove_container(container, instance)
                     if not port_was_taken(error):
+                        self._withdraw(error)
                         raise
                     host_key = _ssh.HostKey()
                     used.add(port)
@@ -416,6 +419,18 @@ class Container:
             f"found no free port for {self.image.name} on 127.0.0.1"
             f" ({_machines.PORTS.start} to {_machines.PORTS.stop - 1}): kill a machine"
         )
+
+    def _withdraw(self, reason: BaseException) -> None:
+        """
+        Take back the way in to a container that could not be started.
+
+        :param reason: Why it could not; more important than what goes wrong here.
+        """
+        self.session.reset()
+        try:
+            self.revoke_ssh_access()
+        except RedockError as error:
+            logger.debug("After %s: %s", reason, error)
 
     def _create_container(self, image_id: str, instance: str, port: int) -> str:
         """

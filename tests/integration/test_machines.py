@@ -273,6 +273,7 @@ def test_hostname_is_remembered_by_the_image(home: Home, name: str) -> None:
     with Container(name, hostname="special") as container:
         container.commit()
     with Container(name) as again:
+        assert again.ssh_alias == "special-container"
         assert ssh(again.ssh_alias, "hostname").stdout == "special\n"
     again.delete()
 
