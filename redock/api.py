@@ -492,6 +492,7 @@ class Container:
             starting = self.engine.begin_start(self.session.container_id)
             stream.send(identity)
             self._finish_start(starting, meanwhile)
+            self._sweep()
         finally:
             stream.close()
 
@@ -729,12 +730,7 @@ class Container:
             machine = self._find_machine()
             if machine is None:
                 self.session.reset()
-                known = _ssh.instance_of(self.image.name)
-                leftover = os.path.exists(self.ssh_config_file)
-                self.revoke_ssh_access()
-                if known:
-                    self.engine.remove_volume(_machines.volume_name(known))
-                if leftover:
+                if self._sweep():
                     logger.info("%s had gone already; removed what was left", self.image.name)
                     return
                 raise NoContainerRunning(f"there is no machine {self.image.name} to kill")
@@ -778,6 +774,26 @@ class Container:
             else:
                 logger.info("There is no image %s", self.image.name)
             self.image.id = None
+
+    def _sweep(self) -> bool:
+        """
+        Remove what containers of this name left behind that went without us.
+
+        :returns: True when there was something.
+        """
+        mine = self.session.instance
+        named = {"label": [f"{label('name')}={self.image.name}", f"{KIND}=volume"]}
+        instances = {volume["Labels"][label("instance")] for volume in self.engine.volumes(named)}
+        entry = _ssh.instance_of(self.image.name)
+        if entry:
+            instances.add(entry)
+        for instance in instances - {mine}:
+            _connection.close_connection(instance)
+            self.engine.remove_volume(_machines.volume_name(instance))
+            _ssh.forget_key(instance)
+        if entry and entry != mine:
+            self.revoke_ssh_access()
+        return bool(instances - {mine})
 
     def _discard(self, machine: Machine) -> None:
         """

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from redock._engine import Engine
+from redock._engine import Engine, label
 from redock._recipe import NO_IDENTITY
 from redock.api import Container, NoContainerRunning
 from redock.errors import AliasTaken
@@ -363,3 +363,26 @@ def test_the_output_of_a_machine_can_be_watched(
             seen += capfd.readouterr().out
     assert "shown on the terminal" in seen
     assert container.find_container()
+
+
+def test_what_went_behind_our_back_leaves_nothing(
+    home: Home, name: str, engine: Engine, remove_machine: Callable[[str], None]
+) -> None:
+    remove_machine(name)
+    gone = Container(name)
+    gone.start()
+    first = gone.session.instance
+    assert gone.session.container_id
+    engine.remove_container(gone.session.container_id)
+    assert redock("kill", name).returncode == 0
+    assert redock("kill", name).returncode == 3
+    gone.start()
+    assert gone.session.container_id
+    engine.remove_container(gone.session.container_id)
+    again = Container(name)
+    again.start()
+    assert ssh(again.ssh_alias, "true").returncode == 0
+    volumes = engine.volumes({"label": [f"{label('name')}={name}"]})
+    assert [volume["Labels"][label("instance")] for volume in volumes] == [again.session.instance]
+    known = {path.name for path in (home.redock / "ssh" / "known_hosts.d").iterdir()}
+    assert again.session.instance in known and first not in known
