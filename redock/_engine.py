@@ -655,4 +655,8 @@ def failures() -> tuple[type[Exception], ...]:
     import docker.errors
     import requests.exceptions
 
-    return (docker.errors.DockerException, requests.exceptions.RequestException)
+    return (
+        docker.errors.DockerException,
+        docker.errors.StreamParseError,
+        requests.exceptions.RequestException,
+    )
