@@ -654,9 +654,11 @@ def failures() -> tuple[type[Exception], ...]:
     """
     import docker.errors
     import requests.exceptions
+    import urllib3.exceptions
 
     return (
         docker.errors.DockerException,
         docker.errors.StreamParseError,
         requests.exceptions.RequestException,
+        urllib3.exceptions.HTTPError,
     )
