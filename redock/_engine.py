@@ -654,5 +654,11 @@ def failures() -> tuple[type[Exception], ...]:
     """
     import docker.errors
     import requests.exceptions
+    import urllib3.exceptions
 
-    return (docker.errors.DockerException, requests.exceptions.RequestException)
+    return (
+        docker.errors.DockerException,
+        docker.errors.StreamParseError,
+        requests.exceptions.RequestException,
+        urllib3.exceptions.HTTPError,
+    )
