@@ -171,7 +171,9 @@ def hostname_for(tag: str) -> str:
         return check_hostname(tag)
     except InvalidName:
         name = slug(tag)[:LONGEST_LABEL].strip("-")
-        return name if name and not name.isdigit() else f"redock-{name}".strip("-")
+        if not name or name.isdigit():
+            name = f"redock-{name}"[:LONGEST_LABEL].strip("-")
+        return name
 
 
 def container_name(repository: str, tag: str) -> str:
