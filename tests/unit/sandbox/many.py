@@ -1,11 +1,10 @@
 """
-Runs the program many times: command lines come on standard input as JSON, results go out the same way.
+Runs the program many times: command lines come in as JSON, results go out the same way.
 
 Each run is a process of its own that ends the way the program ends; only what all
 of them import is imported once.
 """
 
-import io
 import json
 import os
 import sys
@@ -21,7 +20,7 @@ def run(arguments: list[str]) -> tuple[int, str, str]:
         if not child:
             os.dup2(stdout.fileno(), 1)
             os.dup2(stderr.fileno(), 2)
-            sys.stdout, sys.stderr = io.open(1, "w"), io.open(2, "w")
+            sys.stdout.flush()
             redock.cli.main(arguments)
         _, status = os.waitpid(child, 0)
         for stream in (stdout, stderr):

@@ -1,4 +1,4 @@
-"""Gives programs that the tests start the tests' home directory; Python imports this at its start."""
+"""Gives programs that the tests start the home directory of the test."""
 
 import os
 import pwd
