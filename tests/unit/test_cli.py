@@ -17,7 +17,9 @@ from redock import cli
 from redock._parallel import run_all
 from redock.errors import EngineError, NoContainerRunning, SeveralFailed, Timeout
 
-from .test_names import BAD_NAMES
+from .test_names import INVALID_NAMES as BAD_NAMES
+
+pytestmark = pytest.mark.usefixtures("default_home")
 
 REDOCK = [sys.executable, "-m", "redock"]
 

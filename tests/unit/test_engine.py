@@ -19,6 +19,8 @@ from redock._endpoint import Endpoint, check_local, find_endpoint
 from redock._engine import Engine, demultiplex, printable
 from redock.errors import DockerUnavailable, EngineError, NotFound, RedockError
 
+pytestmark = pytest.mark.usefixtures("default_home")
+
 Answer = bytes | Callable[[socket.socket], None]
 
 

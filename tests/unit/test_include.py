@@ -19,6 +19,8 @@ from redock.utils import create_configuration_directory
 
 from .conftest import use_home
 
+pytestmark = pytest.mark.usefixtures("default_home")
+
 LINES = [
     "Host other",
     "  HostName 192.0.2.7",

@@ -18,6 +18,8 @@ from redock.errors import SSHConfigConflict
 
 from .conftest import use_home
 
+pytestmark = pytest.mark.usefixtures("default_home")
+
 KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB6rK2TYAZEZ redock"
 
 
