@@ -88,7 +88,8 @@ class Container:
     :param timeout: Seconds to wait for the machine to become reachable over SSH (default: 10).
     :param base: What the base image is made from (default: the setting, else ``ubuntu:24.04``);
                  used when there is no image of that name yet.
-    :param engine: The container engine (default: the one the environment says).
+    :param engine: The container engine, for several containers to share (default: the one
+                   that ``DOCKER_HOST`` and the Docker contexts say).
     :raises InvalidName: The image or host name is outside the grammar.
     """
 
@@ -169,7 +170,8 @@ class Container:
         """
         Generate the command line that connects to the (running) container.
 
-        It works whether or not the user's ssh configuration mentions redock.
+        It works whether or not the user's ssh configuration mentions redock, as long as
+        the container has been given SSH access (:meth:`start`, :meth:`setup_ssh_access`).
 
         :param ip_address: Replaces the address that is known.
         :param port_number: Replaces the port that is known.

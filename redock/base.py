@@ -133,7 +133,9 @@ def create_base_image(client: Client, base: str | None = None) -> str:
     the SSH server. No key of any kind is in it.
 
     Where no registry answers, the distribution's image is made with
-    ``debootstrap`` or ``mmdebstrap``.
+    ``debootstrap`` or ``mmdebstrap``; where nobody asked for a distribution by
+    name and that is not possible for ``ubuntu:24.04`` either, the host's own
+    distribution takes its place, and the log says so.
 
     :param client: Connection to the engine (:class:`docker.APIClient`).
     :param base: As for :func:`find_base_image`.
