@@ -311,7 +311,8 @@ def write_if_changed(path: str, contents: bytes) -> None:
 
 def assemble() -> None:
     """Write redock's own ssh configuration from the entries; the caller holds the lock."""
-    for name in ("", "config.d", "known_hosts.d"):
+    collect_strays(path_in_home("ssh"), "config")
+    for name in ("config.d", "known_hosts.d"):
         collect_strays(path_in_home("ssh", name))
     collect_abandoned_keys()
     _dotdee.assemble(config_file(), path_in_home("ssh", "config.d"), force=True)

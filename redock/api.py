@@ -740,8 +740,9 @@ class Container:
             closing = _connection.begin_close(machine.instance)
             killing = self.engine.begin_kill(machine.id) if machine.running else None
             try:
-                # The engine needs longer for its part than we for ours.
+                # The engine needs longer for its part than we for ours, the message included.
                 self.revoke_ssh_access()
+                logger.info("Killing %s", self.image.name)
             finally:
                 if killing is not None:
                     try:

@@ -85,7 +85,6 @@ def find_ready_base(client: Client, base: str | None = None) -> str | None:
         return None
     labels = described["Config"].get("Labels") or {}
     if labels.get(label("recipe")) != _recipe.fingerprint():
-        logger.info("The base image %s:%s is of another redock's recipe", BASE_REPOSITORY, tag)
         return None
     return str(described["Id"])
 
@@ -165,8 +164,10 @@ def build(engine: Engine, wanted: str | None) -> str:
     :param wanted: The distribution's image that was asked for, None for the default.
     :returns: The id of the base image.
     """
-    step("Making the base image from %s (once, it takes a minute or two)", wanted or DEFAULT_BASE)
     outdated = engine.inspect_image(f"{BASE_REPOSITORY}:{base_tag(wanted)}")
+    if outdated is not None:
+        step("The base image was made by another redock and is made anew")
+    step("Making the base image from %s (once, it takes a minute or two)", wanted or DEFAULT_BASE)
     made_here = None
     try:
         source = wanted or DEFAULT_BASE
