@@ -8,6 +8,7 @@ symbolic link. Taking the line out restores the file.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -195,9 +196,10 @@ def remove() -> bool:
             return False
         created = read_created()
         if not remaining and created.get("file"):
-            remove_file(os.path.realpath(_ssh.home_config_file()))
+            target = os.path.realpath(_ssh.home_config_file())
+            remove_file(target)
             if created.get("directory"):
-                remove_if_empty(os.path.dirname(_ssh.home_config_file()))
+                remove_if_empty(os.path.dirname(target))
         else:
             replace_config(contents, remaining)
         remove_file(created_file())
@@ -282,30 +284,48 @@ def install_fragment(contents: bytes) -> None:
     """
     config, directory = _ssh.home_config_file(), dotdee_directory()
     keep_backup(contents)
-    ensure_directory(path_in_home("ssh"))
-    if not os.path.isfile(os.path.join(directory, ".checksum")):
-        local = os.path.join(directory, "local")
-        if b"config.d" in contents:
-            raise SSHConfigConflict(
-                f"{config} includes {directory} itself, update-dotdee would include it twice:"
-                " set ssh_config to 'include'"
-            )
-        if contents and read_bytes(local) not in (None, contents):
-            raise SSHConfigConflict(
-                f"{local} exists and is not {config}, update-dotdee would lose one of them:"
-                " set ssh_config to 'include'"
-            )
-        atomic_write(created_file(), json.dumps({"adopted": True}).encode())
-        ensure_directory(directory)
-        if contents:
-            atomic_write(local, contents)
     fragment = os.path.join(directory, FRAGMENT)
-    atomic_write(fragment, added_bytes())
+    try:
+        if os.path.exists(config):
+            check_writable(config)
+        if not os.path.isfile(os.path.join(directory, ".checksum")):
+            adopt_config(contents)
+        atomic_write(fragment, added_bytes())
+    except StateError as error:
+        raise SSHConfigConflict(str(error)) from error
+    except OSError as error:
+        raise SSHConfigConflict(f"cannot write {config}: {error.strerror}") from error
     try:
         _dotdee.assemble(config, directory, force=False)
     except SSHConfigConflict:
         remove_file(fragment)
         raise
+
+
+def adopt_config(contents: bytes) -> None:
+    """
+    Make a fragment of a configuration that update-dotdee does not generate yet.
+
+    :param contents: The user's configuration.
+    :raises SSHConfigConflict: update-dotdee would lose something.
+    """
+    config, directory = _ssh.home_config_file(), dotdee_directory()
+    local = os.path.join(directory, "local")
+    if b"config.d" in contents:
+        raise SSHConfigConflict(
+            f"{config} includes {directory} itself, update-dotdee would include it twice:"
+            " set ssh_config to 'include'"
+        )
+    if contents and read_bytes(local) not in (None, contents):
+        raise SSHConfigConflict(
+            f"{local} exists and is not {config}, update-dotdee would lose one of them:"
+            " set ssh_config to 'include'"
+        )
+    ensure_directory(path_in_home("ssh"))
+    atomic_write(created_file(), json.dumps({"adopted": True}).encode())
+    ensure_directory(directory)
+    if contents:
+        atomic_write(local, contents)
 
 
 def keep_backup(contents: bytes) -> None:
@@ -359,9 +379,21 @@ def prepare_place(path: str) -> tuple[int, tuple[int, int] | None]:
         atomic_write(created_file(), json.dumps({"file": True, "directory": missing}).encode())
         ensure_directory(directory)
         return 0o600, None
-    if not os.access(path, os.W_OK) or not stat.S_IMODE(found.st_mode) & 0o200:
-        raise PermissionError(13, "it is read-only")
+    check_writable(path)
+    # It is the user's, whatever became of a file that redock once made.
+    remove_file(created_file())
     return stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid)
+
+
+def check_writable(path: str) -> None:
+    """
+    Respect that a file is not to be written, also as root, who could.
+
+    :param path: The pathname of a file.
+    :raises OSError: It may not be written.
+    """
+    if not os.access(path, os.W_OK) or not os.stat(path).st_mode & stat.S_IWUSR:
+        raise PermissionError(errno.EACCES, "it is read-only")
 
 
 def check_readable(path: str, before: bytes, after: bytes) -> None:

@@ -151,14 +151,14 @@ def run_many(
 def ssh_options(config: Path | str, host: str) -> tuple[int, dict[str, list[str]], str]:
     """Ask ssh itself what a configuration means: exit status, options, complaints."""
     done = subprocess.run(
-        ["ssh", "-G", "-F", str(config), host],
+        ["ssh", "-G", "-T", "-F", str(config), host],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=PATIENCE,
         check=False,
     )
     options: dict[str, list[str]] = {}
-    for line in done.stdout.decode("utf-8", "surrogateescape").splitlines():
+    for line in done.stdout.decode("utf-8", "surrogateescape").split("\n"):
         name, _, value = line.partition(" ")
         options.setdefault(name, []).append(value)
     return done.returncode, options, done.stderr.decode("utf-8", "replace")
