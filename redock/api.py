@@ -110,6 +110,8 @@ class Container:
         self.session = Session()
         #: Whether this object created the container.
         self.created = False
+        #: Whether this object started the container; False when it found it running.
+        self.started = False
         self.public_key: bytes | None = None
 
     def __repr__(self) -> str:
@@ -288,24 +290,26 @@ class Container:
         :raises SecureShellTimeout: It could not be reached in time.
         :raises RedockError: Another of :mod:`redock.errors`.
         """
-        self._launch(self.setup_ssh_access)
-        try:
-            self._log_in()
-        except _connection.KeyRefused:
-            # redock's key pair is a new one: tell the machine.
-            machine = self._find_machine()
-            if machine is None or self.created:
-                raise
-            _identity.adopt(self.engine, machine)
-            self._log_in()
-        except ContainerDied as died:
-            if died.status == _recipe.NO_IDENTITY and not self.created:
-                # Whoever started it first was killed before it handed over the identity.
-                self._launch(self.setup_ssh_access)
+        for attempts_left in (2, 1, 0):
+            self._launch(self.setup_ssh_access)
+            try:
                 self._log_in()
-                return
-            self._bury()
-            raise
+            except _connection.KeyRefused:
+                # redock's key pair is a new one: tell the machine.
+                machine = self._find_machine()
+                if machine is None or self.created:
+                    raise
+                _identity.adopt(self.engine, machine)
+                self._log_in()
+            except ContainerDied as died:
+                # One that ran when we came was ended by somebody else; and whoever started it
+                # first may have been killed before handing over the identity.
+                unborn = died.status == _recipe.NO_IDENTITY and not self.created
+                if attempts_left and (unborn or not self.started):
+                    continue
+                self._bury()
+                raise
+            return
 
     def start_supervisor(self) -> None:
         """
@@ -327,6 +331,7 @@ class Container:
             raise InvalidName(f"the name {self.image.name} is reserved for redock's base images")
         # Of a newer redock's state we want to know before anything is made.
         Config().load()
+        self.started = False
         while True:
             with self._lock:
                 machines = _machines.find_machines(self.engine)
@@ -412,7 +417,7 @@ class Container:
                     host_key = _ssh.HostKey()
                     used.add(port)
                     continue
-                self.created = True
+                self.created = self.started = True
                 return
         finally:
             host_key.discard()
@@ -530,10 +535,17 @@ class Container:
             meanwhile()
             return
         logger.debug("Starting %s again", machine.name)
+        self.started = True
         if self.engine.inspect_container(machine.id)["State"]["ExitCode"] == _recipe.NO_IDENTITY:
             self.public_key = _identity.adopt(self.engine, machine)
         try:
-            self._finish_start(self.engine.begin_start(machine.id), meanwhile)
+            # Without its identity (somebody removed it inside) the boot program would wait for
+            # it: here it sees the end of its input, says so, and is given a new one.
+            stream = self.engine.attach(machine.id, "stdin")
+            try:
+                self._finish_start(self.engine.begin_start(machine.id), meanwhile)
+            finally:
+                stream.close()
         except EngineError as error:
             if not port_was_taken(error):
                 raise
@@ -732,7 +744,10 @@ class Container:
             machine = self._find_machine()
             if machine is None:
                 self.session.reset()
-                if self._sweep():
+                leftover = os.path.exists(self.ssh_config_file)
+                swept = self._sweep()
+                self.revoke_ssh_access()
+                if swept or leftover:
                     logger.info("%s had gone already; removed what was left", self.image.name)
                     return
                 raise NoContainerRunning(f"there is no machine {self.image.name} to kill")
@@ -792,7 +807,11 @@ class Container:
             instances.add(entry)
         for instance in instances - {mine}:
             _connection.close_connection(instance)
-            self.engine.remove_volume(_machines.volume_name(instance))
+            try:
+                self.engine.remove_volume(_machines.volume_name(instance))
+            except EngineError as error:
+                # A container of somebody else's has it.
+                logger.warning("%s", error)
             _ssh.forget_key(instance)
         if entry and entry != mine:
             self.revoke_ssh_access()

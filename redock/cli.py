@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
+    sys.unraisablehook = interrupt_again
     try:
         status = run(arguments)
     except KeyboardInterrupt:
@@ -105,6 +106,23 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     :param frame: Where the program was.
     """
     raise Interrupted(number)
+
+
+def interrupt_again(lost: sys.UnraisableHookArgs) -> None:
+    """
+    Interrupt the program once more when it was inside something that swallows errors.
+
+    Python calls finalizers and other callbacks between any two instructions,
+    and what they raise is printed and forgotten.
+
+    :param lost: What was raised, and where.
+    """
+    if not isinstance(lost.exc_value, (Interrupted, KeyboardInterrupt)):
+        sys.__unraisablehook__(lost)
+        return
+    number = getattr(lost.exc_value, "number", signal.SIGINT)
+    signal.signal(signal.SIGALRM, lambda *_: interrupt(number, None))
+    signal.setitimer(signal.ITIMER_REAL, 0.005)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -328,7 +346,14 @@ def commit(options: argparse.Namespace) -> int:
     :param options: The command line.
     :returns: The exit status.
     """
-    for_each(make_containers(options), lambda container: container.commit(options.message))
+    from redock._engine import finish
+
+    try:
+        for_each(make_containers(options), lambda container: container.commit(options.message))
+    except BaseException:
+        # Interrupted while other threads save the disks of several machines.
+        finish()
+        raise
     return 0
 
 
