@@ -27,7 +27,6 @@ __all__ = [
     "archive",
     "configuration",
     "find_machines",
-    "identity_files",
     "new_instance",
     "pick_port",
     "volume_name",
@@ -201,26 +200,6 @@ def configuration(
 
 #: What a commit must not hand on: these labels made the container ours.
 BLANKED_LABELS = ("instance", "alias", "port", "user")
-
-
-def identity_files(
-    instance: str, private_key: bytes, public_key: bytes, authorized_keys: str
-) -> dict[str, tuple[int, bytes]]:
-    """
-    Put together what makes a container that very machine.
-
-    :param instance: The id of the container.
-    :param private_key: The private host key.
-    :param public_key: The public host key.
-    :param authorized_keys: Who may log in, lines of sshd(8).
-    :returns: Permissions and contents, by name in the identity's directory.
-    """
-    return {
-        "ssh_host_ed25519_key": (0o600, private_key),
-        "ssh_host_ed25519_key.pub": (0o644, public_key),
-        "authorized_keys": (0o644, authorized_keys.encode() + b"\n"),
-        "instance": (0o644, instance.encode() + b"\n"),
-    }
 
 
 def archive(files: Mapping[str, tuple[int, bytes]]) -> bytes:

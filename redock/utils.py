@@ -181,7 +181,7 @@ class Config:
             if kind is None:
                 contents = json.dumps(self.state, indent=1, sort_keys=True).encode() + b"\n"
                 if read_bytes(self.path) != contents:
-                    collect_strays(redock_home())
+                    collect_strays(redock_home(), "state.json")
                     atomic_write(self.path, contents)
         finally:
             self.state = None

@@ -671,7 +671,7 @@ def test_whoever_waits_is_told_for_whom_and_goes_on_when_that_one_is_killed(
     home: Home, engine: Engine, name: str, remove_machine: Callable[[str], None]
 ) -> None:
     remove_machine(name)
-    lock = Path(Container(name).lock.path)
+    lock = Path(Container(name)._lock.path)
     holder = subprocess.Popen([*REDOCK, "start", name], stdin=subprocess.DEVNULL)
     try:
         wait_for(lambda: lock.exists() and lock.read_text() == str(holder.pid))

@@ -349,7 +349,7 @@ def test_a_hand_made_container_of_a_committed_image_is_not_ours(
             engine.begin_start(each).result()
         container = Container(name, timeout=30)
         assert not container.find_container()
-        assert container.find_machine() is None
+        assert container._find_machine() is None
         assert redock("kill", name).returncode == 3
         assert redock("commit", name).returncode == 3
         assert redock("start", name).returncode == 0
