@@ -292,8 +292,12 @@ def install(entry: HostEntry, public_key: bytes) -> None:
     with config_lock():
         for name in ("known_hosts.d", "config.d"):
             ensure_directory(path_in_home("ssh", name))
+        before = instance_of(entry.name)
         write_if_changed(known_hosts_file(entry.instance), pinned)
         write_if_changed(fragment_file(entry.name), text.encode())
+        if before and before != entry.instance:
+            # Of a container that somebody removed without us.
+            remove_file(known_hosts_file(before))
         assemble()
 
 
