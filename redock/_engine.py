@@ -184,7 +184,7 @@ class Engine:
         query: Mapping[str, object] | None = None,
         body: object = None,
         data: bytes = b"",
-        timeout: float = PATIENCE,
+        timeout: float | None = None,
     ) -> Pending:
         """
         Send a request and return without waiting for the answer.
@@ -195,10 +195,12 @@ class Engine:
         :param query: Parameters of the query.
         :param body: An object to send as JSON.
         :param data: A tar archive to send instead.
-        :param timeout: Seconds of silence after which the engine counts as hung.
+        :param timeout: Seconds of silence after which the engine counts as hung (default:
+                        :data:`PATIENCE`).
         :returns: The request under way.
         :raises DockerUnavailable: No engine answers.
         """
+        timeout = timeout or PATIENCE
         target = f"{path}?{urlencode(dict(query))}" if query else path
         kind = "application/x-tar" if data else "application/json"
         if body is not None:
@@ -463,7 +465,8 @@ class Engine:
             return _http.Stream(getattr(connection, "_sock", connection))
         target = f"/containers/{quote(container)}/attach?{urlencode(query)}"
         try:
-            return _http.Request(address, "POST", target, upgrade=True).hijack()
+            request = _http.Request(address, "POST", target, timeout=PATIENCE, upgrade=True)
+            return request.hijack()
         except OSError as error:
             raise self.connection_error(
                 error, f"attach to the container {short(container)}"

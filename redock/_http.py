@@ -200,10 +200,13 @@ class Request:
         :returns: The stream; the caller closes it.
         :raises ProtocolError: The engine did not agree.
         """
-        status, _ = self.read_head()
-        if status not in (101, 200):
+        try:
+            status, _ = self.read_head()
+            if status not in (101, 200):
+                raise ProtocolError(f"the engine refused the stream with status {status}")
+        except BaseException:
             self.close()
-            raise ProtocolError(f"the engine refused the stream with status {status}")
+            raise
         return Stream(self.socket, self.buffer)
 
 
