@@ -373,8 +373,10 @@ class Container:
                     f"the image {self.image.name} was not made by redock and has no SSH server to"
                     f" start: name it with --base to build on it, and the machine otherwise"
                 )
-            if not self.requested_hostname:
-                self.session.hostname = labels.get(label("hostname")) or None
+            saved, hostname = labels.get(label("name"), ""), labels.get(label("hostname"))
+            if hostname and hostname != hostname_for(saved.rpartition(":")[2]):
+                # It was asked for when the machine was made, so it belongs to what was saved.
+                self.session.hostname = hostname
             return self.image.id
         from redock.base import find_ready_base
 
