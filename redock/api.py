@@ -687,7 +687,9 @@ class Container:
     def _bury(self) -> None:
         """Take away the alias of a container that ended, and the container if it was new."""
         with self._lock:
-            self._revoke_or_warn()
+            # Another start may have made a new container meanwhile: the alias is that one's.
+            if _ssh.instance_of(self.image.name) in (None, self.session.instance):
+                self._revoke_or_warn()
             if self.created and self.session.container_id and self.session.instance:
                 self._remove_container(self.session.container_id, self.session.instance)
                 self.created = False
