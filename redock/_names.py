@@ -19,6 +19,7 @@ __all__ = [
     "default_repository",
     "hostname_for",
     "image_slug",
+    "is_reserved",
     "slug",
     "split_image_name",
 ]
@@ -28,9 +29,15 @@ COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 DOMAIN = r"(?:[a-z0-9]+(?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?/)?"
 REPOSITORY = re.compile(DOMAIN + COMPONENT + "(?:/" + COMPONENT + ")*", re.ASCII)
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+#: Names of users as directories and domains have them; anything else is a mistake or an attack.
+USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.$@\\ -]*", re.ASCII)
 #: RFC 1123, section 2.1: letters, digits and hyphens.
 LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 SSH_ALIAS = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+
+#: Where the base images are: ``redock:base`` and ``redock:base-DISTRIBUTION``.
+BASE_REPOSITORY = "redock"
+BASE_TAG = "base"
 
 LONGEST_REPOSITORY = 255
 #: Linux: HOST_NAME_MAX, see gethostname(2).
@@ -78,7 +85,7 @@ def default_repository() -> str:
         return user
     # The domain of DOMAIN\user and of user@domain says nothing about the machine's owner here.
     mapped = slug(user.rpartition("\\")[2].partition("@")[0])
-    if not mapped or "/" in user or ".." in user or ";" in user:
+    if not mapped or not USER.fullmatch(user):
         raise InvalidName(
             f"the user name {shown(user)} cannot be used as a repository:"
             " give names as REPOSITORY:TAG or set $USER"
@@ -113,7 +120,9 @@ def split_image_name(value: str) -> tuple[str, str]:
     repository = head + slash + before
     if not colon:
         if slash:
-            raise InvalidName(f"invalid name {shown(value)}: the tag is missing, write REPOSITORY:TAG")
+            raise InvalidName(
+                f"invalid name {shown(value)}: the tag is missing, write REPOSITORY:TAG"
+            )
         repository, tag = default_repository(), value
     if not TAG.fullmatch(tag):
         raise InvalidName(
@@ -177,6 +186,17 @@ def container_name(repository: str, tag: str) -> str:
     :returns: A name for the engine.
     """
     return f"redock-{repository.replace('/', '._').replace(':', '.-')}..{tag}"
+
+
+def is_reserved(repository: str, tag: str) -> bool:
+    """
+    Check whether a name belongs to redock's base images.
+
+    :param repository: The repository.
+    :param tag: The tag.
+    :returns: True when no machine may have it.
+    """
+    return repository == BASE_REPOSITORY and tag.partition("-")[0] == BASE_TAG
 
 
 def image_slug(name: str) -> str:

@@ -149,8 +149,7 @@ def run(
             list(command),
             input=input,
             stdin=subprocess.DEVNULL if input is None else None,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=timeout,
             env={**os.environ, **env} if env else None,
             encoding="utf-8",
@@ -161,9 +160,7 @@ def run(
         raise missing_program(command[0]) from error
     except subprocess.TimeoutExpired as error:
         raise Timeout(f"command {quote(command)} did not end within {timeout:g} seconds") from error
-    result = Result(
-        command, done.returncode, done.stdout, done.stderr, time.monotonic() - started
-    )
+    result = Result(command, done.returncode, done.stdout, done.stderr, time.monotonic() - started)
     if check and not result:
         raise ExternalCommandFailed(result)
     return result

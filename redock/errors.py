@@ -5,8 +5,8 @@ The errors redock raises, as one tree.
 
     RedockError                  anything below
     ├── InvalidName              (ValueError)       a name outside the grammar
-    ├── InvalidArgument          (ValueError)       an operation was asked for something impossible
-    ├── SettingsError            (ValueError)       a setting or environment variable nobody can act on
+    ├── InvalidArgument          (ValueError)       an operation cannot work with an argument
+    ├── SettingsError            (ValueError)       a setting nobody can act on
     ├── DockerUnavailable        (ConnectionError)  no engine answers
     ├── EngineError              the engine refused or failed a request; has ``status``
     │   └── NotFound             (LookupError)      no such container, image or volume
@@ -111,7 +111,7 @@ class SettingsError(RedockError, ValueError):
 
 
 class DockerUnavailable(RedockError, ConnectionError):
-    """No container engine answers: not installed, not started, not permitted or wrongly addressed."""
+    """No container engine answers: not installed, started, permitted or well addressed."""
 
 
 class EngineError(RedockError):
@@ -145,11 +145,13 @@ class ContainerDied(RedockError):
 
     :param message: One line for the user.
     :param log: The last lines the container printed.
+    :param status: The exit status of its first process (default: not known).
     """
 
-    def __init__(self, message: str, log: str = "") -> None:
+    def __init__(self, message: str, log: str = "", status: int | None = None) -> None:
         super().__init__(message)
         self.log = log
+        self.status = status
 
 
 class SecureShellTimeout(RedockError, TimeoutError):

@@ -1,0 +1,63 @@
+# The two commands: "make demo" and "make test". Both set up everything they need.
+
+PYTHON ?= $(shell scripts/find-python)
+VENV = .venv
+BIN = $(VENV)/bin
+SOURCES = setup.py pyproject.toml requirements.txt
+
+.PHONY: demo test check lint types unit integration docs benchmark clean help
+
+help:
+	@echo "make demo        set up this machine, start a container, run a command in it over ssh"
+	@echo "make test        set up this machine, run every check and test"
+	@echo "make benchmark   measure starts against the engine's own floor"
+
+demo: $(VENV)/.runtime
+	@scripts/prepare-host
+	@scripts/with-engine scripts/demo $(BIN)
+
+test: $(VENV)/.development
+	@scripts/prepare-host --tests
+	@$(MAKE) --no-print-directory check
+
+# Everything "make test" checks, on a machine that is set up.
+check: lint types unit docs integration
+
+lint: $(VENV)/.development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.development
+	$(BIN)/mypy
+
+unit: $(VENV)/.development
+	$(BIN)/pytest tests/unit
+
+integration: $(VENV)/.development
+	scripts/with-engine tests/with-home $(BIN)/pytest tests/integration
+
+docs: $(VENV)/.development
+	$(BIN)/sphinx-build -q -W -n -b html docs docs/_build/html
+
+# Measured as installed, not from the checkout: that is what a user starts.
+benchmark:
+	@scripts/prepare-host --tests
+	$(PYTHON) -m venv --clear docs/_build/benchmark
+	docs/_build/benchmark/bin/pip install --quiet .
+	PATH="$(CURDIR)/docs/_build/benchmark/bin:$$PATH" scripts/with-engine tests/with-home \
+		docs/_build/benchmark/bin/python benchmarks/start.py
+
+$(VENV)/bin/pip:
+	@scripts/prepare-host --python
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: $(VENV)/bin/pip $(SOURCES)
+	$(BIN)/pip install --quiet --use-pep517 --editable .
+	@touch $@
+
+$(VENV)/.development: $(VENV)/bin/pip $(SOURCES)
+	$(BIN)/pip install --quiet --use-pep517 --editable ".[dev]"
+	@touch $@ $(VENV)/.runtime
+
+clean:
+	rm -rf $(VENV) build docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,771 @@
+"""
+The container engine: where it is, what redock asks of it, what its errors mean.
+
+This is the only module that knows the Docker SDK. Plain requests to an engine
+on a local socket do not need it (see :mod:`redock._http`); it is loaded for
+engines that are reached otherwise and for the long streams (pulls, imports).
+
+API: https://docs.docker.com/reference/api/engine/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from urllib.parse import quote, urlencode
+
+from redock import _http
+from redock.errors import DockerUnavailable, EngineError, NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    import docker
+
+__all__ = [
+    "KIND",
+    "LABEL",
+    "Endpoint",
+    "Engine",
+    "Pending",
+    "find_endpoint",
+    "label",
+]
+
+logger = logging.getLogger(__name__)
+
+#: The name space of all labels redock puts on what it makes.
+LABEL = "io.redock."
+KIND = LABEL + "kind"
+DEFAULT_SOCKET = "/var/run/docker.sock"
+#: Seconds of silence after which the engine counts as hung.
+PATIENCE = 60.0
+#: Seconds a commit may take: the time grows with what changed.
+COMMIT_PATIENCE = 3600.0
+
+
+def label(name: str) -> str:
+    """
+    Get the full name of a label of redock's.
+
+    :param name: Its short name, for instance ``"instance"``.
+    :returns: The name with redock's name space in front.
+    """
+    return LABEL + name
+
+
+class Endpoint:
+    """
+    Where an engine is and who said so.
+
+    :param url: ``unix://``, ``tcp://``, ``http://``, ``https://``, ``ssh://`` or ``npipe://``.
+    :param source: What named it: ``DOCKER_HOST``, a context, or ``default``.
+    """
+
+    __slots__ = ("source", "url")
+
+    def __init__(self, url: str, source: str) -> None:
+        self.url = url
+        self.source = source
+
+    @property
+    def socket_path(self) -> str | None:
+        """The pathname of the local socket, None when the engine is reached otherwise."""
+        return self.url.removeprefix("unix://") if self.url.startswith("unix://") else None
+
+    def __str__(self) -> str:
+        return self.url if self.source == "default" else f"{self.url} (from {self.source})"
+
+
+def find_endpoint() -> Endpoint:
+    """
+    Find the engine the user means, by the rules of the ``docker`` program.
+
+    ``DOCKER_HOST`` comes first, then ``DOCKER_CONTEXT``, then the current
+    context of ``~/.docker/config.json``, then the default socket or, where
+    that does not exist, the socket of a rootless engine.
+
+    :returns: The endpoint.
+    :raises DockerUnavailable: The context does not exist.
+    """
+    host = os.environ.get("DOCKER_HOST", "").strip()
+    if host:
+        return Endpoint(host if "://" in host else f"tcp://{host}", "DOCKER_HOST")
+    directory = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
+    name, source = os.environ.get("DOCKER_CONTEXT", ""), "DOCKER_CONTEXT"
+    if not name:
+        config = os.path.join(directory, "config.json")
+        name, source = read_json(config).get("currentContext") or "", config
+    if name and name != "default":
+        return Endpoint(find_context(directory, name, source), f"context {name}")
+    rootless = os.path.join(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent"), "docker.sock")
+    if not os.path.exists(DEFAULT_SOCKET) and os.path.exists(rootless):
+        return Endpoint(f"unix://{rootless}", "the rootless socket")
+    return Endpoint(f"unix://{DEFAULT_SOCKET}", "default")
+
+
+def find_context(directory: str, name: str, source: str) -> str:
+    """
+    Look up a Docker context.
+
+    :param directory: Docker's configuration directory.
+    :param name: The name of the context.
+    :param source: What named it, for the message.
+    :returns: The URL of the engine.
+    :raises DockerUnavailable: There is no such context.
+    """
+    import hashlib
+
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    metadata = read_json(os.path.join(directory, "contexts", "meta", digest, "meta.json"))
+    url = metadata.get("Endpoints", {}).get("docker", {}).get("Host")
+    if not url:
+        raise DockerUnavailable(
+            f"the Docker context {name!r} (from {source}) does not exist:"
+            " see 'docker context ls', choose another with 'docker context use NAME'"
+        )
+    return str(url)
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """
+    Read a JSON object that need not be there.
+
+    :param path: The pathname.
+    :returns: The object, empty when there is none that can be read.
+    """
+    try:
+        with open(path, encoding="utf-8") as handle:
+            loaded = json.load(handle)
+    except (OSError, ValueError):
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+class Pending:
+    """
+    A request under way.
+
+    :param engine: The engine it was sent to.
+    :param request: The request, or the answer when the transport had to wait for it.
+    :param what: What was asked, for messages.
+    """
+
+    def __init__(self, engine: Engine, request: _http.Request | _http.Response, what: str) -> None:
+        self.engine = engine
+        self.request = request
+        self.what = what
+
+    def result(self) -> Any:
+        """
+        Wait for the answer.
+
+        :returns: The decoded JSON body, None when there is none.
+        :raises NotFound: The engine knows no such object.
+        :raises EngineError: The engine refused or failed the request.
+        :raises DockerUnavailable: The connection broke.
+        """
+        response = self.response()
+        return json.loads(response.body) if response.body.strip() else None
+
+    def response(self) -> _http.Response:
+        """
+        Wait for the raw answer.
+
+        :returns: The answer, its status below 400.
+        :raises NotFound: The engine knows no such object.
+        :raises EngineError: The engine refused or failed the request.
+        :raises DockerUnavailable: The connection broke.
+        """
+        if isinstance(self.request, _http.Response):
+            response = self.request
+        else:
+            try:
+                response = self.request.response()
+            except OSError as error:
+                raise self.engine.connection_error(error, self.what) from error
+        if response.status >= 400:
+            raise answer_error(response, self.what)
+        return response
+
+
+def answer_error(response: _http.Response, what: str) -> EngineError:
+    """
+    Turn a refusal into an error.
+
+    :param response: The engine's answer.
+    :param what: What was asked.
+    :returns: The error to raise.
+    """
+    try:
+        message = json.loads(response.body)["message"]
+    except (ValueError, KeyError, TypeError):
+        message = response.body.decode("utf-8", "replace")
+    message = " ".join(str(message).split())[:500] or f"status {response.status}"
+    kind = NotFound if response.status == 404 else EngineError
+    return kind(f"the engine could not {what}: {message}", response.status)
+
+
+class Engine:
+    """
+    A container engine.
+
+    Basics: one method a request, named as in the Engine API. Identifiers are
+    names or ids; answers are the API's JSON.
+
+    Lifecycle: cheap to make, connects with the first request, one connection a
+    request, nothing to close.
+
+    Thread safety: may be shared between threads.
+
+    :param endpoint: Where the engine is (default: see :func:`find_endpoint`).
+    """
+
+    def __init__(self, endpoint: Endpoint | None = None) -> None:
+        self._endpoint = endpoint
+        self._client: docker.APIClient | None = None
+
+    @classmethod
+    def of(cls, client: docker.APIClient | Engine) -> Engine:
+        """
+        Get the engine behind a connection of the Docker SDK.
+
+        :param client: A connection, or already an engine.
+        :returns: The engine.
+        """
+        if isinstance(client, Engine):
+            return client
+        url = str(client.base_url)
+        # The SDK shows local sockets as "http+docker://localhost" and keeps the path elsewhere.
+        path = getattr(client.get_adapter(url), "socket_path", None)
+        engine = cls(Endpoint(f"unix://{path}" if path else url, "the client"))
+        engine._client = client
+        return engine
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the engine is."""
+        if self._endpoint is None:
+            self._endpoint = find_endpoint()
+            check_local(self._endpoint)
+        return self._endpoint
+
+    @property
+    def client(self) -> docker.APIClient:
+        """The same engine as a connection of the Docker SDK, for its streams."""
+        if self._client is None:
+            self._client = connect(self.endpoint)
+        return self._client
+
+    # The transport.
+
+    def begin(
+        self,
+        method: str,
+        path: str,
+        what: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: object = None,
+        data: bytes = b"",
+        timeout: float = PATIENCE,
+    ) -> Pending:
+        """
+        Send a request and return without waiting for the answer.
+
+        :param method: The HTTP method.
+        :param path: The path of the API without a version.
+        :param what: What is asked, to complete "the engine could not ...".
+        :param query: Parameters of the query.
+        :param body: An object to send as JSON.
+        :param data: A tar archive to send instead.
+        :param timeout: Seconds of silence after which the engine counts as hung.
+        :returns: The request under way.
+        :raises DockerUnavailable: No engine answers.
+        """
+        target = f"{path}?{urlencode(dict(query))}" if query else path
+        kind = "application/x-tar" if data else "application/json"
+        if body is not None:
+            data = json.dumps(body).encode()
+        logger.debug("%s %s", method, target)
+        address = self.endpoint.socket_path
+        if address is None:
+            response = send_with_sdk(self.client, method, target, data, kind, timeout)
+            return Pending(self, response, what)
+        try:
+            return Pending(self, _http.Request(address, method, target, data, kind, timeout), what)
+        except OSError as error:
+            raise self.connection_error(error, what) from error
+
+    def request(self, method: str, path: str, what: str, **options: Any) -> Any:
+        """
+        Send a request and wait for the answer.
+
+        :param method: The HTTP method.
+        :param path: The path of the API without a version.
+        :param what: What is asked, to complete "the engine could not ...".
+        :param options: As for :meth:`begin`.
+        :returns: The decoded JSON body, None when there is none.
+        :raises NotFound: The engine knows no such object.
+        :raises EngineError: The engine refused or failed the request.
+        :raises DockerUnavailable: No engine answers.
+        """
+        return self.begin(method, path, what, **options).result()
+
+    def connection_error(self, error: OSError, what: str) -> DockerUnavailable | EngineError:
+        """
+        Explain why the engine cannot be talked to.
+
+        :param error: What the operating system said.
+        :param what: What was asked.
+        :returns: The error to raise.
+        """
+        where = self.endpoint
+        if isinstance(error, TimeoutError):
+            return EngineError(f"the engine at {where} did not answer in time to {what}")
+        if isinstance(error, PermissionError):
+            return DockerUnavailable(
+                f"you may not use the Docker engine at {where}: add yourself to its group with"
+                " 'sudo usermod -aG docker $USER' and log in again"
+            )
+        if isinstance(error, FileNotFoundError):
+            reason = "there is no socket; install an engine, or start the one you have"
+        elif isinstance(error, ConnectionRefusedError):
+            reason = "its socket is there but nobody listens; start the engine"
+        else:
+            reason = error.strerror or str(error)
+        return DockerUnavailable(
+            f"no Docker engine answers at {where}: {reason} ('redock doctor' tells how)"
+        )
+
+    # Containers.
+
+    def containers(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+        """
+        List containers, running or not.
+
+        :param filters: The API's filters, for instance ``{"label": ["key=value"]}``.
+        :returns: The API's summaries.
+        """
+        query = {"all": 1, "filters": json.dumps(filters)}
+        listed = self.request("GET", "/containers/json", "list containers", query=query)
+        return list(listed or ())
+
+    def create_container(self, name: str, config: Mapping[str, Any]) -> str:
+        """
+        Create a container.
+
+        :param name: Its name.
+        :param config: The API's configuration.
+        :returns: The id of the container.
+        """
+        created = self.request(
+            "POST",
+            "/containers/create",
+            f"create the container {name}",
+            query={"name": name},
+            body=config,
+        )
+        return str(created["Id"])
+
+    def inspect_container(self, container: str) -> dict[str, Any]:
+        """
+        Get everything about a container.
+
+        :param container: Its name or id.
+        :returns: The API's description.
+        """
+        described = self.request(
+            "GET",
+            f"/containers/{quote(container)}/json",
+            f"inspect the container {short(container)}",
+        )
+        return dict(described)
+
+    def begin_start(self, container: str) -> Pending:
+        """
+        Tell the engine to start a container, without waiting for it.
+
+        :param container: Its name or id.
+        :returns: The request under way.
+        """
+        return self.begin(
+            "POST",
+            f"/containers/{quote(container)}/start",
+            f"start the container {short(container)}",
+            timeout=2 * PATIENCE,
+        )
+
+    def begin_kill(self, container: str) -> Pending:
+        """
+        Tell the engine to kill a container, without waiting for it.
+
+        :param container: Its name or id.
+        :returns: The request under way.
+        """
+        return self.begin(
+            "POST", f"/containers/{quote(container)}/kill", f"kill the container {short(container)}"
+        )
+
+    def remove_container(self, container: str) -> None:
+        """
+        Remove a container, killing it where it still runs; fine if there is none.
+
+        :param container: Its name or id.
+        """
+        query = {"force": 1, "v": 1}
+        try:
+            self.request(
+                "DELETE",
+                f"/containers/{quote(container)}",
+                f"remove the container {short(container)}",
+                query=query,
+            )
+        except NotFound:
+            pass
+        except EngineError as error:
+            # 409: somebody else is removing it at this moment.
+            if error.status != 409:
+                raise
+
+    def pause(self, container: str, *, resume: bool = False) -> None:
+        """
+        Freeze or thaw the processes of a container.
+
+        :param container: Its name or id.
+        :param resume: Thaw instead of freeze (default: False).
+        """
+        verb = "unpause" if resume else "pause"
+        path = f"/containers/{quote(container)}/{verb}"
+        self.request("POST", path, f"{verb} the container {short(container)}")
+
+    def commit(
+        self,
+        container: str,
+        repository: str,
+        tag: str,
+        *,
+        message: str | None = None,
+        author: str | None = None,
+        changes: Sequence[str] = (),
+    ) -> str:
+        """
+        Save the disk of a container as an image.
+
+        The container is paused meanwhile, so that the disk is of one moment.
+
+        :param container: Its name or id.
+        :param repository: The repository of the image.
+        :param tag: The tag of the image.
+        :param message: A description.
+        :param author: Who made it.
+        :param changes: Dockerfile instructions to apply to the image.
+        :returns: The id of the image.
+        """
+        query: dict[str, object] = {
+            "container": container,
+            "repo": repository,
+            "tag": tag,
+            "pause": 1,
+            "comment": message or "",
+            "author": author or "",
+            "changes": "\n".join(changes),
+        }
+        committed = self.request(
+            "POST",
+            "/commit",
+            f"commit the container {short(container)}",
+            query=query,
+            timeout=COMMIT_PATIENCE,
+        )
+        return str(committed["Id"])
+
+    def logs(self, container: str, tail: int = 20) -> str:
+        """
+        Get the last lines a container printed, safe to show on a terminal.
+
+        :param container: Its name or id.
+        :param tail: How many lines.
+        :returns: The text, empty when there is none or the container has gone.
+        """
+        query = {"stdout": 1, "stderr": 1, "tail": tail}
+        path = f"/containers/{quote(container)}/logs"
+        try:
+            pending = self.begin("GET", path, "read the log", query=query)
+            raw = pending.response().body
+        except (EngineError, DockerUnavailable):
+            return ""
+        return printable(b"".join(demultiplex(raw)).decode("utf-8", "replace"))
+
+    def put_archive(self, container: str, path: str, archive: bytes) -> None:
+        """
+        Unpack an archive inside a container.
+
+        :param container: Its name or id; it need not run.
+        :param path: The directory to unpack into.
+        :param archive: A tar archive.
+        """
+        self.request(
+            "PUT",
+            f"/containers/{quote(container)}/archive",
+            f"put files into the container {short(container)}",
+            query={"path": path},
+            data=archive,
+        )
+
+    def get_archive(self, container: str, path: str) -> bytes:
+        """
+        Get files out of a container.
+
+        :param container: Its name or id; it need not run.
+        :param path: A pathname.
+        :returns: A tar archive.
+        """
+        pending = self.begin(
+            "GET",
+            f"/containers/{quote(container)}/archive",
+            f"get files from the container {short(container)}",
+            query={"path": path},
+        )
+        return pending.response().body
+
+    def attach(self, container: str, *streams: str) -> _http.Stream:
+        """
+        Connect to the standard streams of a container that has been created.
+
+        :param container: Its name or id.
+        :param streams: ``stdin``, or ``stdout`` and ``stderr``.
+        :returns: The stream; the caller closes it.
+        :raises EngineError: The engine refused.
+        """
+        query = {"stream": 1, **dict.fromkeys(streams, 1)}
+        address = self.endpoint.socket_path
+        if address is None:
+            connection = self.client.attach_socket(container, params=query)
+            return _http.Stream(getattr(connection, "_sock", connection))
+        target = f"/containers/{quote(container)}/attach?{urlencode(query)}"
+        try:
+            return _http.Request(address, "POST", target, upgrade=True).hijack()
+        except OSError as error:
+            raise self.connection_error(
+                error, f"attach to the container {short(container)}"
+            ) from error
+
+    # Images and volumes.
+
+    def inspect_image(self, image: str) -> dict[str, Any] | None:
+        """
+        Get everything about an image.
+
+        :param image: Its name or id.
+        :returns: The API's description, None when there is no such image.
+        """
+        try:
+            path = f"/images/{quote(image)}/json"
+            return dict(self.request("GET", path, f"inspect the image {image}"))
+        except NotFound:
+            return None
+
+    def images(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+        """
+        List images.
+
+        :param filters: The API's filters.
+        :returns: The API's summaries.
+        """
+        query = {"filters": json.dumps(filters)}
+        return list(self.request("GET", "/images/json", "list images", query=query) or ())
+
+    def tag_image(self, image: str, repository: str, tag: str) -> None:
+        """
+        Give an image another name.
+
+        :param image: Its name or id.
+        :param repository: The repository.
+        :param tag: The tag.
+        """
+        query = {"repo": repository, "tag": tag}
+        self.request("POST", f"/images/{quote(image)}/tag", f"tag the image {image}", query=query)
+
+    def remove_image(self, image: str, *, force: bool = False) -> bool:
+        """
+        Remove the name of an image and, with its last name, the image.
+
+        :param image: Its name or id.
+        :param force: Also when stopped containers were made from it.
+        :returns: False when there was no such image.
+        """
+        query = {"force": int(force)}
+        try:
+            path = f"/images/{quote(image)}"
+            self.request("DELETE", path, f"remove the image {image}", query=query)
+        except NotFound:
+            return False
+        return True
+
+    def remove_volume(self, name: str) -> None:
+        """
+        Remove a volume; fine if there is none.
+
+        :param name: Its name.
+        """
+        with contextlib.suppress(NotFound):
+            self.request("DELETE", f"/volumes/{quote(name)}", f"remove the volume {name}")
+
+    def volumes(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+        """
+        List volumes.
+
+        :param filters: The API's filters.
+        :returns: The API's descriptions.
+        """
+        query = {"filters": json.dumps(filters)}
+        answer = self.request("GET", "/volumes", "list volumes", query=query)
+        return list((answer or {}).get("Volumes") or ())
+
+    def version(self) -> dict[str, Any]:
+        """
+        Get the version of the engine.
+
+        :returns: The API's description.
+        """
+        return dict(self.request("GET", "/version", "tell its version", timeout=10.0))
+
+
+def short(container: str) -> str:
+    """
+    Shorten the id of a container for a message; names stay as they are.
+
+    :param container: A name or id.
+    :returns: The name, or twelve digits of the id.
+    """
+    return container[:12] if len(container) == 64 else container
+
+
+def check_local(endpoint: Endpoint) -> None:
+    """
+    Refuse an engine on another machine: ports are published on its loopback, not on ours.
+
+    :param endpoint: Where the engine is.
+    :raises DockerUnavailable: The engine is remote, or the address makes no sense.
+    """
+    scheme, _, rest = endpoint.url.partition("://")
+    if scheme == "unix" and rest.startswith("/"):
+        return
+    host = rest.partition("/")[0].rpartition(":")[0] or rest.partition("/")[0]
+    if scheme in ("tcp", "http", "https") and host in ("localhost", "127.0.0.1", "[::1]"):
+        return
+    if scheme in ("tcp", "http", "https", "ssh") and host:
+        raise DockerUnavailable(
+            f"the Docker engine at {endpoint} is on another machine, where redock cannot reach"
+            " the SSH servers of its containers yet: run redock on that machine"
+        )
+    raise DockerUnavailable(
+        f"cannot make sense of the engine address {endpoint}:"
+        " give DOCKER_HOST as unix:///path/to/socket"
+    )
+
+
+def connect(endpoint: Endpoint) -> docker.APIClient:
+    """
+    Connect the Docker SDK to an engine.
+
+    :param endpoint: Where the engine is.
+    :returns: A connection; not to be shared between threads.
+    :raises DockerUnavailable: No engine answers, or the SDK is not installed.
+    """
+    try:
+        import docker
+        import docker.errors
+        import docker.utils
+        import requests.exceptions
+    except ImportError as error:
+        raise DockerUnavailable(
+            f"the Docker SDK for Python cannot be loaded ({error}): pip install docker"
+        ) from error
+    try:
+        options = docker.utils.kwargs_from_env() if endpoint.source == "DOCKER_HOST" else {}
+        options["base_url"] = endpoint.url
+        return docker.APIClient(version="auto", timeout=int(PATIENCE), **options)
+    except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+        raise DockerUnavailable(
+            f"no Docker engine answers at {endpoint}: {error} ('redock doctor' tells how)"
+        ) from error
+
+
+def send_with_sdk(
+    client: docker.APIClient, method: str, target: str, data: bytes, kind: str, timeout: float
+) -> _http.Response:
+    """
+    Make a request over the SDK's connection.
+
+    :param client: The connection.
+    :param method: The HTTP method.
+    :param target: The path and query.
+    :param data: The body.
+    :param kind: The media type of the body.
+    :param timeout: Seconds of silence after which the engine counts as hung.
+    :returns: The answer.
+    :raises DockerUnavailable: The connection failed.
+    """
+    import requests.exceptions
+
+    try:
+        answer = client.request(
+            method,
+            f"{client.base_url}/v{client.api_version}{target}",
+            data=data or None,
+            headers={"Content-Type": kind},
+            timeout=timeout,
+        )
+    except requests.exceptions.RequestException as error:
+        raise DockerUnavailable(f"the connection to the Docker engine failed: {error}") from error
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    return _http.Response(answer.status_code, headers, answer.content)
+
+
+def demultiplex(raw: bytes) -> Iterator[bytes]:
+    """
+    Split a container's log into the pieces it printed.
+
+    The format is that of the API's attach: eight bytes of header, of which the
+    last four are the length, before each piece.
+
+    :param raw: The log as the engine sends it.
+    :returns: Yields the pieces.
+    """
+    position = 0
+    while position + 8 <= len(raw):
+        if raw[position] > 2 or raw[position + 1 : position + 4] != b"\0\0\0":
+            break
+        size = int.from_bytes(raw[position + 4 : position + 8], "big")
+        yield raw[position + 8 : position + 8 + size]
+        position += 8 + size
+    yield raw[position:]
+
+
+def printable(text: str) -> str:
+    """
+    Remove what could steer a terminal from the output of a container.
+
+    :param text: Any text.
+    :returns: The text without control characters, except newlines and tabs.
+    """
+    kept = "\n\t"
+    return "".join(c for c in text if c in kept or (c.isprintable() and c != "\x7f"))
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """
+    Get the errors of the SDK, for the few places that use its streams.
+
+    :returns: The classes an ``except`` needs.
+    """
+    import docker.errors
+    import requests.exceptions
+
+    return (docker.errors.DockerException, requests.exceptions.RequestException)

@@ -1,0 +1,239 @@
+"""
+HTTP over a local socket: just enough to talk to a container engine.
+
+Importing the Docker SDK takes about as long as starting a container, so on the
+way to a running machine the few plain JSON requests that are needed are made
+from here. Everything else (pulls, imports, TLS) is the SDK's work, see
+:mod:`redock._engine`. The format is RFC 9112.
+"""
+
+from __future__ import annotations
+
+import socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ProtocolError", "Request", "Response", "Stream"]
+
+#: What an engine may send as the head of an answer; a bound on memory, not a rule of HTTP.
+LONGEST_HEAD = 64 * 1024
+
+
+class ProtocolError(OSError):
+    """The other side sent something that is not an HTTP answer, or stopped in the middle."""
+
+
+class Response:
+    """
+    The answer to a request.
+
+    :param status: The HTTP status.
+    :param headers: The header fields, names in lower case.
+    :param body: The whole body.
+    """
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class Request:
+    """
+    A request that has been sent; the answer is read when it is asked for.
+
+    Between the two the engine works, and so can we.
+
+    :param address: The pathname of a UNIX socket.
+    :param method: The HTTP method.
+    :param target: The path and query.
+    :param body: The body, empty for none.
+    :param content_type: The media type of the body.
+    :param timeout: Seconds of silence after which the engine counts as hung.
+    :param upgrade: Ask for a raw byte stream after the answer's head.
+    :raises OSError: The socket cannot be connected.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        method: str,
+        target: str,
+        body: bytes = b"",
+        content_type: str = "application/json",
+        timeout: float = 60.0,
+        upgrade: bool = False,
+    ) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.socket.settimeout(timeout)
+            self.socket.connect(address)
+            head = [f"{method} {target} HTTP/1.1", "Host: docker", f"Content-Length: {len(body)}"]
+            if body:
+                head.append(f"Content-Type: {content_type}")
+            head += ["Connection: Upgrade", "Upgrade: tcp"] if upgrade else ["Connection: close"]
+            self.socket.sendall("\r\n".join([*head, "", ""]).encode("ascii") + body)
+        except BaseException:
+            self.socket.close()
+            raise
+        self.buffer = b""
+
+    def close(self) -> None:
+        """Give up the request, or the stream that it became."""
+        self.socket.close()
+
+    def receive(self) -> bytes:
+        """
+        Get what has arrived.
+
+        :returns: Some bytes, none at the end.
+        """
+        if self.buffer:
+            data, self.buffer = self.buffer, b""
+            return data
+        return self.socket.recv(65536)
+
+    def read_head(self) -> tuple[int, dict[str, str]]:
+        """
+        Read the status line and the header fields.
+
+        :returns: The status and the header fields, names in lower case.
+        :raises ProtocolError: What came is not HTTP.
+        """
+        data = b""
+        while b"\r\n\r\n" not in data:
+            more = self.receive()
+            if not more or len(data) > LONGEST_HEAD:
+                raise ProtocolError("the engine closed the connection without an answer")
+            data += more
+        head, _, self.buffer = data.partition(b"\r\n\r\n")
+        status_line, *lines = head.decode("latin-1").split("\r\n")
+        words = status_line.split(" ", 2)
+        if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
+            raise ProtocolError(f"not an HTTP answer: {status_line[:60]!r}")
+        headers = {}
+        for line in lines:
+            name, _, value = line.partition(":")
+            headers[name.strip().lower()] = value.strip()
+        return int(words[1]), headers
+
+    def response(self) -> Response:
+        """
+        Wait for the whole answer and close the connection.
+
+        :returns: The answer.
+        :raises OSError: The connection failed, or the engine was silent for too long.
+        """
+        try:
+            status, headers = self.read_head()
+            if status in (204, 304):
+                body = b""
+            elif headers.get("transfer-encoding", "").lower() == "chunked":
+                body = b"".join(self.chunks())
+            elif "content-length" in headers:
+                body = self.exactly(int(headers["content-length"]))
+            else:
+                body = b"".join(iter(self.receive, b""))
+            return Response(status, headers, body)
+        finally:
+            self.close()
+
+    def exactly(self, count: int) -> bytes:
+        """
+        Read a number of bytes.
+
+        :param count: How many.
+        :returns: Exactly that many bytes.
+        :raises ProtocolError: The connection ended before.
+        """
+        data = b""
+        while len(data) < count:
+            more = self.receive()
+            if not more:
+                raise ProtocolError("the engine closed the connection in the middle of an answer")
+            data += more
+        data, self.buffer = data[:count], data[count:]
+        return data
+
+    def chunks(self) -> Iterator[bytes]:
+        """
+        Read a chunked body.
+
+        :returns: Yields the contents of each chunk.
+        :raises ProtocolError: The body is cut off or malformed.
+        """
+        while True:
+            size = self.line()
+            try:
+                count = int(size.partition(b";")[0], 16)
+            except ValueError:
+                raise ProtocolError(f"not a chunk size: {size[:20]!r}") from None
+            if not count:
+                return
+            yield self.exactly(count)
+            self.line()
+
+    def line(self) -> bytes:
+        """
+        Read a line.
+
+        :returns: The line without its end.
+        :raises ProtocolError: The connection ended before.
+        """
+        data = b""
+        while b"\r\n" not in data:
+            more = self.receive()
+            if not more or len(data) > LONGEST_HEAD:
+                raise ProtocolError("the engine closed the connection in the middle of an answer")
+            data += more
+        line, _, self.buffer = data.partition(b"\r\n")
+        return line
+
+    def hijack(self) -> Stream:
+        """
+        Turn the connection into a raw byte stream.
+
+        :returns: The stream; the caller closes it.
+        :raises ProtocolError: The engine did not agree.
+        """
+        status, _ = self.read_head()
+        if status not in (101, 200):
+            self.close()
+            raise ProtocolError(f"the engine refused the stream with status {status}")
+        return Stream(self.socket, self.buffer)
+
+
+class Stream:
+    """
+    A raw byte stream to a container.
+
+    :param connection: The connected socket.
+    :param arrived: What has been read from it already.
+    """
+
+    def __init__(self, connection: socket.socket, arrived: bytes = b"") -> None:
+        self.socket = connection
+        self.arrived = arrived
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self.arrived:
+            yield self.arrived
+        while data := self.socket.recv(65536):
+            yield data
+
+    def send(self, data: bytes) -> None:
+        """
+        Send everything, and that it was everything.
+
+        :param data: The bytes.
+        """
+        self.socket.sendall(data)
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()

@@ -1,0 +1,1001 @@
+"""
+The main API: machines you can SSH into.
+
+>>> from redock.api import Container
+>>> container = Container("web")
+>>> container.start()
+>>> container.ssh_alias
+'web-container'
+>>> container.commit(message="nginx installed")
+>>> container.kill()
+
+:class:`Container` is the main entry point; :meth:`~Container.start`,
+:meth:`~Container.commit` and :meth:`~Container.kill` are what one usually needs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import redock
+from redock import _include, _machines, _recipe, _ssh
+from redock._engine import KIND, Engine, Pending, label
+from redock._files import Lock, path_in_home
+from redock._machines import Machine
+from redock._names import (
+    check_hostname,
+    container_name,
+    hostname_for,
+    is_reserved,
+    slug,
+    split_image_name,
+)
+from redock._process import Deadline, quote
+from redock.errors import (
+    AliasTaken,
+    ContainerDied,
+    EngineError,
+    ForeignContainer,
+    InvalidName,
+    NoContainerRunning,
+    NotFound,
+    PortUnavailable,
+    RedockError,
+    SecureShellTimeout,
+    SSHConfigConflict,
+    last_lines,
+)
+from redock.utils import Config, get_ssh_public_key, summarize_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+__all__ = ["Container", "Image", "NoContainerRunning", "SecureShellTimeout", "Session"]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds another redock may need for the same machine before we give up.
+LOCK_PATIENCE = 120.0
+#: How often a container is created anew because its port was taken in that moment.
+PORT_ATTEMPTS = 8
+LOG_LINES = 20
+
+
+class Image:
+    """
+    The name of an image, and its id where that is known.
+
+    :param repository: The name of the image's repository.
+    :param tag: The image's tag.
+    :param id: The unique hash of the image (default: not known).
+    """
+
+    def __init__(self, repository: str, tag: str, id: str | None = None) -> None:
+        self.repository = repository
+        self.tag = tag
+        self.id = id
+
+    @staticmethod
+    def coerce(value: str | Image) -> Image:
+        """
+        Turn the name of an image into an :class:`Image`.
+
+        :param value: ``REPOSITORY:TAG``, or just ``TAG`` for a repository named after the user
+                      (``$USER``); an :class:`Image` is returned as it is.
+        :returns: The image.
+        :raises InvalidName: The name is outside the grammar (this is a :exc:`ValueError`).
+        """
+        if isinstance(value, Image):
+            return value
+        if not isinstance(value, str):
+            raise InvalidName(f"the name of an image must be text, not {type(value).__name__}")
+        return Image(*split_image_name(value))
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The repository and the tag."""
+        return self.repository, self.tag
+
+    @property
+    def name(self) -> str:
+        """The name for people: ``REPOSITORY:TAG``."""
+        return f"{self.repository}:{self.tag}"
+
+    @property
+    def unique_name(self) -> str:
+        """The name for machines: the unique hash if it is known, else ``REPOSITORY:TAG``."""
+        return self.id or self.name
+
+    def __repr__(self) -> str:
+        return f"Image({self.repository!r}, {self.tag!r}, id={self.id!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Image) and (self.key, self.id) == (other.key, other.id)
+
+    def __hash__(self) -> int:
+        return hash((self.key, self.id))
+
+
+class Session:
+    """What is known about the running container; None while it is not known."""
+
+    container_id: str | None
+    #: The id redock gave to this very container.
+    instance: str | None
+    #: The address and port of its SSH server on the host.
+    address: str | None
+    port: int | None
+    ssh_alias: str | None
+    hostname: str | None
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: set all variables to None."""
+        self.container_id = self.instance = self.address = None
+        self.port = None
+        self.ssh_alias = self.hostname = None
+
+
+class Container:
+    """
+    A machine you can SSH into: a container, its image and the way in.
+
+    Basics: :meth:`start` makes sure the machine runs and can be reached as
+    ``ssh ALIAS`` (see :attr:`ssh_alias`), :meth:`commit` saves its disk as an
+    image, :meth:`kill` throws it away, :meth:`delete` removes the image.
+
+    Lifecycle: the constructor does nothing but check its arguments; the engine
+    is asked when a method needs it. The machine lives on when the object and
+    the process are gone, unless it is used as a context manager, which kills on
+    exit what it created on entry::
+
+        with Container("test") as container:
+            subprocess.run(["ssh", container.ssh_alias, "uname", "-a"], check=True)
+
+    Thread safety: one object a thread; several objects, threads and processes
+    may work on the same machine, one after the other.
+
+    :param image: The name of the image, see :meth:`Image.coerce`.
+    :param hostname: The host name inside the container (default: the image's tag).
+    :param timeout: Seconds to wait for the machine to become reachable over SSH (default: 10).
+    :param base: What the base image is made from (default: the setting, else ``ubuntu:24.04``);
+                 used when there is no image of that name yet.
+    :param engine: The container engine (default: the one the environment says).
+    :raises InvalidName: The image or host name is outside the grammar.
+    """
+
+    def __init__(
+        self,
+        image: str | Image,
+        hostname: str | None = None,
+        timeout: float = 10,
+        *,
+        base: str | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        self.image = Image.coerce(image)
+        self.requested_hostname = check_hostname(hostname) if hostname else None
+        self.timeout = timeout
+        self.base = base
+        self.engine = engine or Engine()
+        self.session = Session()
+        #: Whether this object created the container.
+        self.created = False
+        self.public_key: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"Container({self.image.name!r})"
+
+    def __enter__(self) -> Container:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.created:
+            self.kill()
+
+    # Names.
+
+    @property
+    def hostname(self) -> str:
+        """The host name inside the container."""
+        return self.requested_hostname or self.session.hostname or hostname_for(self.image.tag)
+
+    @property
+    def ssh_alias(self) -> str:
+        """The name to give to ``ssh``: ``NAME-container``."""
+        if self.session.ssh_alias:
+            return self.session.ssh_alias
+        name = slug(self.requested_hostname or self.image.tag)
+        return f"{name or 'redock'}-container"
+
+    @property
+    def ssh_config_file(self) -> str:
+        """The pathname of the ssh configuration for this container."""
+        return _ssh.fragment_file(self.image.name)
+
+    @property
+    def ssh_endpoint(self) -> tuple[str, int]:
+        """
+        Wait for the container to become reachable over SSH.
+
+        The address and the port of its SSH server, after somebody has
+        answered there as an SSH server does.
+
+        :raises NoContainerRunning: The container does not run.
+        :raises SecureShellTimeout: There was no answer within the timeout.
+        """
+        self.check_active()
+        return self.wait_for_ssh(Deadline(self.timeout))
+
+    def get_ssh_client_command(
+        self, ip_address: str | None = None, port_number: int | None = None
+    ) -> list[str]:
+        """
+        Generate the command line that connects to the (running) container.
+
+        It works whether or not the user's ssh configuration mentions redock.
+
+        :param ip_address: Replaces the address that is known.
+        :param port_number: Replaces the port that is known.
+        :returns: The command and its arguments.
+        """
+        command = ["ssh", "-F", _ssh.config_file()]
+        if ip_address is not None:
+            command += ["-o", f"HostName={ip_address}"]
+        if port_number is not None:
+            command += ["-o", f"Port={port_number}"]
+        if ip_address is not None or port_number is not None:
+            # A shared connection leads to where it was opened to.
+            command += ["-o", "ControlPath=none"]
+        return [*command, self.ssh_alias]
+
+    # Looking.
+
+    def find_container(self) -> bool:
+        """
+        Check whether the container runs.
+
+        :returns: True when a running container exists, False otherwise.
+        """
+        machine = self.find_machine()
+        if machine is None or not machine.running:
+            self.session.reset()
+            return False
+        self.remember(machine)
+        return True
+
+    def check_active(self) -> None:
+        """
+        Make sure the container runs.
+
+        :raises NoContainerRunning: It does not.
+        """
+        if not self.find_container():
+            raise NoContainerRunning(
+                f"{self.image.name} is not running: start it with 'redock start {self.image.name}'"
+            )
+
+    def find_image(self, image_to_find: Image) -> Image | None:
+        """
+        Find the most recent image with the given repository and tag.
+
+        :param image_to_find: The image to look for.
+        :returns: The image with its id, None when there is none.
+        """
+        described = self.engine.inspect_image(image_to_find.name)
+        return Image(*image_to_find.key, id=described["Id"]) if described else None
+
+    def expand_id(self, short_id: str, candidate_ids: Sequence[str]) -> str:
+        """
+        Translate a short id into the long id it stands for.
+
+        :param short_id: The beginning of an id, as ``docker`` shows it.
+        :param candidate_ids: The long ids there are.
+        :returns: The only one that starts with the short id.
+        :raises NotFound: None does, or several do.
+        """
+        wanted = short_id.removeprefix("sha256:")
+        found = [each for each in candidate_ids if each.removeprefix("sha256:").startswith(wanted)]
+        if not wanted or len(set(found)) != 1:
+            problem = "stands for several ids" if found else "matches no id"
+            raise NotFound(f"the short id {short_id!r} {problem}")
+        return found[0]
+
+    def find_machine(self, machines: Sequence[Machine] | None = None) -> Machine | None:
+        """
+        Find the container in whatever state.
+
+        :param machines: All machines, where they are known (default: ask the engine).
+        :returns: What the engine says about it, None when there is none.
+        """
+        if machines is None:
+            machines = _machines.find_machines(self.engine)
+        return next((each for each in machines if each.name == self.image.name), None)
+
+    def remember(self, machine: Machine) -> None:
+        """
+        Take what is known about the container into the session.
+
+        :param machine: What the engine says.
+        """
+        session = self.session
+        session.container_id, session.instance = machine.id, machine.instance
+        session.ssh_alias, session.hostname = machine.alias, machine.hostname
+        session.address, session.port = "127.0.0.1", machine.port
+        for address, port in machine.published:
+            session.address, session.port = address, port
+
+    # Starting.
+
+    @property
+    def lock(self) -> Lock:
+        """The lock that lets one process at a time work on this machine."""
+        name = os.path.basename(self.ssh_config_file)
+        path = path_in_home("locks", f"{name}.lock")
+        return Lock(path, f"machine {self.image.name}", timeout=LOCK_PATIENCE)
+
+    def start(self) -> None:
+        """
+        Make sure the machine runs and can be reached over SSH.
+
+        A machine that does not exist is created, from the image of its name or
+        else from the base image (made on the first run). One that was stopped,
+        by an engine or host that went down, comes back with its disk. One that
+        runs is left running.
+
+        :raises InvalidName: The base image's name is outside the grammar.
+        :raises DockerUnavailable: No engine answers.
+        :raises AliasTaken: Another machine answers to the same alias.
+        :raises ContainerDied: It ended while it was starting.
+        :raises SecureShellTimeout: It could not be reached in time.
+        :raises RedockError: Another of :mod:`redock.errors`.
+        """
+        self.launch(self.setup_ssh_access)
+        try:
+            self.log_in()
+        except _ssh.KeyRefused:
+            # redock's key pair is a new one: tell the machine.
+            machine = self.find_machine()
+            if machine is None or self.created:
+                raise
+            self.adopt(machine)
+            self.log_in()
+        except ContainerDied as died:
+            if died.status == _recipe.NO_IDENTITY and not self.created:
+                # Whoever started it first was killed before it handed over the identity.
+                self.launch(self.setup_ssh_access)
+                self.log_in()
+                return
+            self.bury()
+            raise
+
+    def start_supervisor(self) -> None:
+        """
+        Start the container and, inside it, Supervisor; give it no SSH access.
+
+        The first half of :meth:`start`; :meth:`setup_ssh_access` is the second.
+
+        :raises RedockError: As for :meth:`start`.
+        """
+        self.launch(lambda: None)
+
+    def launch(self, meanwhile: Callable[[], None]) -> None:
+        """
+        Make sure the container runs.
+
+        :param meanwhile: Work to do while the engine starts it.
+        """
+        if is_reserved(*self.image.key):
+            raise InvalidName(f"the name {self.image.name} is reserved for redock's base images")
+        # Of a newer redock's state we want to know before anything is made.
+        Config().load()
+        while True:
+            with self.lock:
+                machines = _machines.find_machines(self.engine)
+                machine = self.find_machine(machines)
+                if machine is not None and machine.state == "created":
+                    # Somebody was interrupted before its first start: nothing is lost.
+                    self.discard(machine)
+                    machines.remove(machine)
+                    machine = None
+                if machine is not None:
+                    if self.base:
+                        logger.warning("%s exists already, --base is not used", self.image.name)
+                    self.resume(machine, meanwhile)
+                    return
+                image_id = self.find_image_id()
+                if image_id is not None:
+                    self.create(image_id, machines, meanwhile)
+                    return
+            # Making the base image takes minutes; nobody needs to wait for us meanwhile.
+            from redock.base import create_base_image
+
+            create_base_image(self.engine, self.base)
+
+    def find_image_id(self) -> str | None:
+        """
+        Find the image to start from.
+
+        :returns: The id of the image of this name, else of the base image; None when that has
+                  to be made first.
+        """
+        described = self.engine.inspect_image(self.image.name)
+        if described is not None:
+            if self.base:
+                logger.warning("The image %s exists already, --base is not used", self.image.name)
+            self.image.id = str(described["Id"])
+            labels = described["Config"].get("Labels") or {}
+            if not labels.get(label("recipe")):
+                raise RedockError(
+                    f"the image {self.image.name} was not made by redock and has no SSH server to"
+                    f" start: name it with --base to build on it, and the machine otherwise"
+                )
+            if not self.requested_hostname:
+                self.session.hostname = labels.get(label("hostname")) or None
+            return self.image.id
+        from redock.base import find_ready_base
+
+        return find_ready_base(self.engine, self.base)
+
+    def create(
+        self, image_id: str, machines: Sequence[Machine], meanwhile: Callable[[], None]
+    ) -> None:
+        """
+        Create and start a new container.
+
+        :param image_id: The image to start from.
+        :param machines: The other machines.
+        :param meanwhile: Work to do while the engine starts it.
+        """
+        foreign = AliasProbe(self.ssh_alias)
+        host_key = _ssh.HostKey()
+        used = {machine.port for machine in machines}
+        try:
+            for _ in range(PORT_ATTEMPTS):
+                instance = _machines.new_instance()
+                port = _machines.pick_port(self.image.name, used)
+                if port is None:
+                    break
+                logger.debug("Creating %s on port %i", self.image.name, port)
+                with self.alias_lock:
+                    self.check_alias()
+                    container = self.create_container(image_id, instance, port)
+                self.session.container_id, self.session.instance = container, instance
+                self.session.address, self.session.port = "127.0.0.1", port
+                self.session.ssh_alias, self.session.hostname = self.ssh_alias, self.hostname
+                try:
+                    foreign.check()
+                    self.start_new(*host_key.collect(), meanwhile)
+                except BaseException as error:
+                    self.remove_container(container, instance)
+                    if not port_was_taken(error):
+                        raise
+                    host_key = _ssh.HostKey()
+                    used.add(port)
+                    continue
+                self.created = True
+                return
+        finally:
+            host_key.discard()
+            foreign.discard()
+        raise PortUnavailable(
+            f"found no free port for {self.image.name} on 127.0.0.1"
+            f" ({_machines.PORTS.start} to {_machines.PORTS.stop - 1}): kill a machine"
+        )
+
+    def create_container(self, image_id: str, instance: str, port: int) -> str:
+        """
+        Create a new container.
+
+        :param image_id: The image to start from.
+        :param instance: The id redock gives to the container.
+        :param port: The port for SSH.
+        :returns: The engine's id of the container.
+        :raises ForeignContainer: Its name is taken by a container that is not ours.
+        """
+        name = container_name(*self.image.key)
+        config = _machines.configuration(
+            name=self.image.name,
+            image=image_id,
+            hostname=self.hostname,
+            alias=self.ssh_alias,
+            instance=instance,
+            port=port,
+            version=redock.__version__,
+        )
+        deadline = Deadline(5.0)
+        while True:
+            try:
+                return self.engine.create_container(name, config)
+            except EngineError as error:
+                # Docker says 409, Podman 500.
+                if "already in use" not in str(error):
+                    raise
+                if self.find_machine() is not None:
+                    raise RedockError(
+                        f"somebody else is starting {self.image.name}: run the command again"
+                    ) from error
+                # For a moment the engine keeps the name of a container that was removed.
+                if deadline.passed:
+                    raise ForeignContainer(
+                        f"a container called {name} exists that redock did not make:"
+                        f" remove it with 'docker rm -f {name}' or choose another name"
+                    ) from error
+                deadline.sleep(0.2)
+
+    def start_new(
+        self, private_key: bytes, public_key: bytes, meanwhile: Callable[[], None]
+    ) -> None:
+        """
+        Start a container for the first time and hand it its identity.
+
+        :param private_key: The private host key.
+        :param public_key: The public host key.
+        :param meanwhile: Work to do while the engine starts it.
+        """
+        assert self.session.container_id and self.session.instance
+        self.public_key = public_key
+        identity = _machines.archive(
+            _machines.identity_files(
+                self.session.instance, private_key, public_key, get_ssh_public_key()
+            )
+        )
+        stream = self.engine.attach(self.session.container_id, "stdin")
+        try:
+            starting = self.engine.begin_start(self.session.container_id)
+            stream.send(identity)
+            self.finish_start(starting, meanwhile)
+        finally:
+            stream.close()
+
+    def finish_start(self, starting: Pending, meanwhile: Callable[[], None]) -> None:
+        """
+        Do other work until the engine has started the container.
+
+        :param starting: The request under way.
+        :param meanwhile: The other work.
+        """
+        try:
+            meanwhile()
+        finally:
+            starting.result()
+
+    def resume(self, machine: Machine, meanwhile: Callable[[], None]) -> None:
+        """
+        Make sure a container that exists runs.
+
+        :param machine: The container.
+        :param meanwhile: Work to do while the engine starts it.
+        """
+        if self.requested_hostname and self.requested_hostname != machine.hostname:
+            logger.warning(
+                "%s exists already, under the host name %s", self.image.name, machine.hostname
+            )
+            self.requested_hostname = None
+        self.remember(machine)
+        self.public_key = self.recall_public_key(machine)
+        if machine.state == "paused":
+            self.engine.pause(machine.id, resume=True)
+        if machine.running:
+            meanwhile()
+            return
+        logger.debug("Starting %s again", machine.name)
+        if self.engine.inspect_container(machine.id)["State"]["ExitCode"] == _recipe.NO_IDENTITY:
+            self.public_key = self.adopt(machine)
+        try:
+            self.finish_start(self.engine.begin_start(machine.id), meanwhile)
+        except EngineError as error:
+            if not port_was_taken(error):
+                raise
+            raise PortUnavailable(
+                f"port {machine.port} of {machine.name} is taken by another program: end that"
+                " program, or save the disk with 'docker commit' and start a new machine"
+            ) from error
+
+    def recall_public_key(self, machine: Machine) -> bytes:
+        """
+        Get the public host key of a container that exists.
+
+        :param machine: The container.
+        :returns: The pinned key; the key the engine has in the container's volume where nothing
+                  is pinned (redock's directory was lost).
+        """
+        pinned = _ssh.pinned_key(machine.instance)
+        return pinned or self.adopt(machine)
+
+    def adopt(self, machine: Machine) -> bytes:
+        """
+        Take over a machine whose keys this home directory does not know.
+
+        Whoever controls the engine controls the machine, so the engine is asked
+        for the host key and told who may log in from now on.
+
+        :param machine: The container.
+        :returns: The public host key.
+        """
+        directory = _recipe.IDENTITY_DIRECTORY
+        logger.info("Taking over %s, whose keys are not known here", machine.name)
+        try:
+            public_key = self.read_file(machine, f"{directory}/ssh_host_ed25519_key.pub")
+            allowed = self.read_file(machine, f"{directory}/authorized_keys").decode()
+        except NotFound:
+            # It was interrupted before its identity arrived.
+            private, public_key = _ssh.HostKey().collect()
+            files = _machines.identity_files(
+                machine.instance, private, public_key, get_ssh_public_key()
+            )
+        else:
+            keys = dict.fromkeys([*allowed.splitlines(), get_ssh_public_key()])
+            files = {"authorized_keys": (0o644, "\n".join([*keys, ""]).encode())}
+        self.engine.put_archive(machine.id, directory, _machines.archive(files))
+        return public_key
+
+    def read_file(self, machine: Machine, path: str) -> bytes:
+        """
+        Read a small file of a container, whether it runs or not.
+
+        :param machine: The container.
+        :param path: The pathname inside.
+        :returns: The contents.
+        :raises NotFound: There is no such file.
+        """
+        import io
+        import tarfile
+
+        packed = self.engine.get_archive(machine.id, path)
+        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+            member = tar.extractfile(tar.next() or "")
+            return member.read() if member else b""
+
+    # Access.
+
+    @property
+    def host_entry(self) -> _ssh.HostEntry:
+        """What ``ssh`` is told about the (running) container."""
+        session = self.session
+        if session.instance is None or session.port is None:
+            self.check_active()
+        assert session.instance and session.port and session.address
+        return _ssh.HostEntry(
+            self.image.name, self.ssh_alias, session.instance, session.port, session.address
+        )
+
+    def setup_ssh_access(self) -> None:
+        """
+        Make the container known to ``ssh``: ``ssh ALIAS`` works from then on.
+
+        Writes the host entry and the pinned host key below ``~/.redock`` and
+        makes sure one ``Include`` line stands in ``~/.ssh/config``. Where that
+        file cannot be changed a warning says how to connect without it.
+
+        :raises NoContainerRunning: The container does not run.
+        :raises RedockError: redock's own files cannot be written.
+        """
+        entry = self.host_entry
+        if self.public_key is None:
+            machine = self.find_machine()
+            assert machine is not None
+            self.public_key = self.recall_public_key(machine)
+        _ssh.install(entry, self.public_key)
+        try:
+            _include.install()
+        except SSHConfigConflict as error:
+            logger.warning("%s", _include.explain(error, entry.alias))
+        with Config() as state:
+            state["containers"][self.image.name] = {
+                "alias": entry.alias,
+                "id": self.session.container_id,
+                "instance": entry.instance,
+                "port": entry.port,
+            }
+
+    def revoke_ssh_access(self) -> None:
+        """
+        Make ``ssh`` forget the container.
+
+        :raises RedockError: redock's own files cannot be written.
+        """
+        known = _ssh.instance_of(self.image.name)
+        _ssh.remove(self.image.name, self.session.instance or known)
+        with Config() as state:
+            state["containers"].pop(self.image.name, None)
+
+    @property
+    def alias_lock(self) -> Lock:
+        """The lock that lets one machine at a time take the alias."""
+        path = path_in_home("locks", f".{self.ssh_alias}.lock")
+        return Lock(path, f"the alias {self.ssh_alias}", timeout=LOCK_PATIENCE)
+
+    def check_alias(self) -> None:
+        """
+        Make sure no other machine of this user answers to the alias.
+
+        :raises AliasTaken: One does.
+        """
+        for machine in _machines.find_machines(self.engine):
+            if (
+                machine.alias == self.ssh_alias
+                and machine.name != self.image.name
+                and machine.user in ("", str(os.getuid()))
+            ):
+                raise AliasTaken(
+                    f"the alias {self.ssh_alias} belongs to {machine.name}:"
+                    f" give {self.image.name} another one with --hostname"
+                )
+
+    def wait_for_ssh(self, deadline: Deadline) -> tuple[str, int]:
+        """
+        Wait until the container's SSH server answers.
+
+        :param deadline: When to give up.
+        :returns: Its address and port.
+        :raises ContainerDied: The container ended meanwhile.
+        :raises SecureShellTimeout: There was no answer in time.
+        """
+        entry = self.host_entry
+        _ssh.wait_for_banner(entry.address, entry.port, deadline, self.check_alive)
+        return entry.address, entry.port
+
+    def check_alive(self) -> None:
+        """
+        Make sure the container has not ended.
+
+        :raises ContainerDied: It has; the message ends with what it printed last.
+        """
+        assert self.session.container_id
+        try:
+            state = self.engine.inspect_container(self.session.container_id)["State"]
+        except NotFound as error:
+            raise ContainerDied(f"{self.image.name} was removed while it was starting") from error
+        if state["Status"] in ("running", "restarting", "paused", "created"):
+            return
+        log = self.engine.logs(self.session.container_id, LOG_LINES)
+        raise ContainerDied(
+            f"{self.image.name} ended with status {state['ExitCode']} while it was starting:"
+            f" {last_lines(log, 1) or 'it printed nothing'}",
+            log,
+            state["ExitCode"],
+        )
+
+    def log_in(self) -> None:
+        """
+        Wait for a real login, whose connection later commands share.
+
+        :raises SecureShellTimeout: It did not work in time.
+        :raises ContainerDied: The container ended meanwhile.
+        """
+        deadline = Deadline(self.timeout)
+        try:
+            self.wait_for_ssh(deadline)
+            _ssh.open_connection(self.host_entry, deadline, self.check_alive)
+        except SecureShellTimeout as error:
+            raise SecureShellTimeout(
+                f"{error}; {self.image.name} is still running: run the command again to wait"
+                f" longer (--timeout), see its log with"
+                f" 'docker logs {container_name(*self.image.key)}'"
+            ) from error
+
+    def bury(self) -> None:
+        """Take away the alias of a container that ended, and the container if it was new."""
+        with self.lock:
+            self.revoke_or_warn()
+            if self.created and self.session.container_id and self.session.instance:
+                self.remove_container(self.session.container_id, self.session.instance)
+                self.created = False
+
+    def revoke_or_warn(self) -> None:
+        """Make ``ssh`` forget the container, but keep the pinned key of one that exists."""
+        _ssh.remove(self.image.name, self.session.instance if self.created else None)
+        with Config() as state:
+            state["containers"].pop(self.image.name, None)
+
+    # Ending.
+
+    def commit(self, message: str | None = None, author: str | None = None) -> None:
+        """
+        Save the disk of the running container as its image.
+
+        The next :meth:`start` after a :meth:`kill` begins from there. Volumes,
+        processes and memory are not part of it; neither are keys.
+
+        :param message: A short description (default: none).
+        :param author: Who made the change (default: nobody).
+        :raises NoContainerRunning: The container does not run.
+        :raises InvalidName: The message or the author is too long or contains a NUL.
+        :raises EngineError: The engine failed; the old image is intact.
+        """
+        for what, text in (("message", message), ("author", author)):
+            if text and ("\0" in text or len(text.encode("utf-8", "replace")) > 4096):
+                raise InvalidName(f"the {what} must be at most 4096 bytes, without NUL")
+        with self.lock:
+            self.check_active()
+            assert self.session.container_id
+            changes = ["LABEL " + " ".join(f"{label(name)}=" for name in _machines.BLANKED_LABELS)]
+            changes += [f"LABEL {KIND}=image", f'CMD ["{_recipe.BOOT}"]']
+            logger.info("Saving the disk of %s", self.image.name)
+            self.image.id = self.engine.commit(
+                self.session.container_id,
+                *self.image.key,
+                message=message,
+                author=author,
+                changes=changes,
+            )
+        logger.info("Saved %s as image %s", self.image.name, summarize_id(self.image.id))
+
+    def kill(self) -> None:
+        """
+        Kill and remove the container.
+
+        All changes since the last :meth:`commit` are lost. Its alias and pinned
+        key are removed.
+
+        :raises NoContainerRunning: There is no container, nor anything left of one.
+        :raises EngineError: The engine failed.
+        """
+        Config().load()
+        with self.lock:
+            machine = self.find_machine()
+            if machine is None:
+                self.session.reset()
+                known = _ssh.instance_of(self.image.name)
+                leftover = os.path.exists(self.ssh_config_file)
+                self.revoke_ssh_access()
+                if known:
+                    self.engine.remove_volume(_machines.volume_name(known))
+                if leftover:
+                    logger.info("%s had gone already; removed what was left", self.image.name)
+                    return
+                raise NoContainerRunning(f"there is no machine {self.image.name} to kill")
+            self.remember(machine)
+            closing = _ssh.begin_close(machine.instance)
+            killing = self.engine.begin_kill(machine.id) if machine.running else None
+            try:
+                # The engine needs longer for its part than we for ours.
+                self.revoke_ssh_access()
+            finally:
+                if killing is not None:
+                    try:
+                        killing.result()
+                    except EngineError as error:
+                        # It ended, or was removed, by itself: what we wanted.
+                        logger.debug("%s", error)
+                _ssh.close_connection(machine.instance, closing)
+                self.remove_container(machine.id, machine.instance)
+            self.session.reset()
+            self.created = False
+
+    def delete(self, force: bool = False) -> None:
+        """
+        Delete the image of the container, if there is one. The data in it is lost.
+
+        :param force: Delete even redock's base image (default: False).
+        :raises RedockError: A container still exists, or it is the base image.
+        """
+        if is_reserved(*self.image.key) and not force:
+            raise InvalidName(
+                f"{self.image.name} is reserved for redock's base images:"
+                " with --force it is deleted and made anew when it is needed"
+            )
+        with self.lock:
+            if self.find_machine() is not None:
+                raise RedockError(
+                    f"{self.image.name} still has a machine: 'redock kill {self.image.name}' first"
+                )
+            if self.engine.remove_image(self.image.name):
+                logger.info("Deleted the image %s", self.image.name)
+            else:
+                logger.info("There is no image %s", self.image.name)
+            self.image.id = None
+
+    def discard(self, machine: Machine) -> None:
+        """
+        Remove a container that never ran, and what was written for it.
+
+        :param machine: The container.
+        """
+        _ssh.remove(machine.name, machine.instance)
+        self.remove_container(machine.id, machine.instance)
+
+    def remove_container(self, container: str, instance: str) -> None:
+        """
+        Remove a container and its identity.
+
+        :param container: The engine's id of the container.
+        :param instance: redock's id of the container.
+        """
+        self.engine.remove_container(container)
+        self.engine.remove_volume(_machines.volume_name(instance))
+        _ssh.forget_key(instance)
+
+
+class AliasProbe:
+    """
+    Asks ``ssh``, beside other work, whether an alias means another host to the user.
+
+    :param alias: The alias.
+    """
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self.process: subprocess.Popen[bytes] | None = None
+        if _include.find_mode() != "none" and os.path.exists(_ssh.home_config_file()):
+            self.process = _ssh.begin_options(alias)
+
+    def check(self) -> None:
+        """
+        Wait for the answer.
+
+        :raises AliasTaken: The user's configuration leads the alias elsewhere.
+        """
+        if self.process is None:
+            return
+        options = _ssh.finish_options(self.process)
+        self.process = None
+        ours = options.get("hostkeyalias", "").startswith("redock-")
+        target = options.get("hostname", self.alias)
+        if target != self.alias and not ours:
+            raise AliasTaken(
+                f"your SSH configuration leads {self.alias} to {target}:"
+                " give the machine another name with --hostname"
+            )
+
+    def discard(self) -> None:
+        """Stop asking."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+
+
+def port_was_taken(error: BaseException) -> bool:
+    """
+    Check whether a container could not start because of its port.
+
+    :param error: The error the engine gave.
+    :returns: True when another program has the port.
+    """
+    text = str(error)
+    return isinstance(error, EngineError) and any(
+        words in text
+        for words in (
+            "port is already allocated",
+            "address already in use",
+            "ports are not available",
+        )
+    )
+
+
+def connect_command(container: Container) -> list[str]:
+    """
+    Choose the command a person would type to connect.
+
+    :param container: A started container.
+    :returns: Plain ``ssh ALIAS`` where the user's configuration knows it.
+    """
+    try:
+        if _include.find_mode() != "none" and _include.is_installed(_include.read_config()):
+            return ["ssh", container.ssh_alias]
+    except SSHConfigConflict:
+        pass
+    return container.get_ssh_client_command()
+
+
+def connect_hint(container: Container) -> str:
+    """
+    Say how to connect.
+
+    :param container: A started container.
+    :returns: A command line.
+    """
+    return quote(connect_command(container))
