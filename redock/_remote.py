@@ -233,7 +233,7 @@ def octal(mode):
 
 def attribute_changes(world, node, owner, group, mode):
     """Compare owner, group and mode of a Node (None: nothing there) with what is wanted."""
-    changes = {}
+    changes: dict = {}
     if owner is not None and (node is None or node.uid != world.uid(owner)):
         changes["owner"] = (node and user_name(node.uid), str(owner))
     if group is not None and (node is None or node.gid != world.gid(group)):
@@ -283,7 +283,7 @@ def make_parents(world, path):
             pretend(world, parent, "directory", None, None, None, 0o755)
         else:
             os.mkdir(parent)
-            os.chmod(parent, 0o755)
+            os.chmod(parent, 0o755)  # noqa: S103 - for everybody to read
     elif node.kind != "directory":
         raise Failure("%s is not a directory" % text(parent))
 
@@ -469,7 +469,13 @@ def op_file(
     if world.diff and differs and not hide and content is not None:
         answer["before"], answer["after"] = before or b"", content
     if world.dry_run:
-        new = content if content is not None else NOT_KEPT if differs else there.content
+        new = (
+            content
+            if content is not None
+            else NOT_KEPT
+            if differs or there is None
+            else there.content
+        )
         pretend(world, path, "file", there, owner, group, mode, new)
         return answer
     if not differs:
@@ -483,7 +489,9 @@ def op_file(
                 keep_backup(world, path, there)
                 changes["backup"] = (None, text(backup_name(path)))
         pieces = [content] if content is not None else world.incoming(size)
-        answer["reason"] = replace_file(world, path, counted(pieces, answer), owner, group, mode, validate)
+        answer["reason"] = replace_file(
+            world, path, counted(pieces, answer), owner, group, mode, validate
+        )
     verify_file(world, path, content, answer.pop("crc", None), owner, group, mode)
     return answer
 
@@ -510,7 +518,8 @@ def verify_file(world, path, content, crc, owner, group, mode):
         same = crc is None or checksum(world, path) == crc
     if changes or not same:
         raise Failure(
-            "after the change it still differs in " + ", ".join([*changes, *([] if same else ["content"])])
+            "after the change it still differs in "
+            + ", ".join([*changes, *([] if same else ["content"])])
         )
 
 
@@ -538,9 +547,7 @@ def remove_file(world, path, node):
     return {"changed": True, "changes": {"state": ("present", "absent")}}
 
 
-def op_directory(
-    world, path, owner=None, group=None, mode=None, state="present", recurse=False
-):
+def op_directory(world, path, owner=None, group=None, mode=None, state="present", recurse=False):
     node = world.look(path)
     if state == "absent":
         return remove_directory(world, path, node, recurse)
@@ -579,7 +586,9 @@ def op_directory(
         )
     left = attribute_changes(world, world.look(path), owner, group, mode)
     if left or (below and foreign_entries(world, path, owner, group)):
-        raise Failure("after the change it still differs in " + ", ".join(left or ["what is below"]))
+        raise Failure(
+            "after the change it still differs in " + ", ".join(left or ["what is below"])
+        )
     return {"changed": True, "changes": changes}
 
 
@@ -624,7 +633,7 @@ def remove_directory(world, path, node, recurse):
 
 
 def empty(world, path):
-    entries = set()
+    entries: set = set()
     if os.path.isdir(path):
         entries.update(os.path.join(path, name) for name in os.listdir(path))
     for name, node in world.nodes.items():
@@ -1076,7 +1085,11 @@ def op_packages(world, names, state="present", update_cache_after=3600, recommen
         return {"changed": False}
     need_apt()
     verb = "remove" if state == "absent" else "install"
-    options = [] if state == "absent" else ["--install-recommends" if recommends else "--no-install-recommends"]
+    options = (
+        []
+        if state == "absent"
+        else ["--install-recommends" if recommends else "--no-install-recommends"]
+    )
     allow = ["--allow-downgrades"] if any("=" in name for name in pending) else []
     arguments = [*options, *allow, verb, "--", *pending]
     if world.dry_run:
@@ -1114,7 +1127,7 @@ def predict_packages(world, names, state, pending, arguments):
         if blind and state == "latest":
             raise Unknown("depends on " + world.opaque[-1])
         plan, reason = {}, "the version is not known before the package lists are refreshed"
-    changes = {}
+    changes: dict = {}
     for name in pending:
         bare = split_package(name)[0]
         old, new = plan.get(bare, (installed_version(world, name), "?"))
@@ -1136,7 +1149,7 @@ def op_update_system_packages(world):
         update_cache(world)
     plan = simulate(world, "dist-upgrade")
     if not plan:
-        answer = {"changed": False}
+        answer: dict = {"changed": False}
         if world.dry_run:
             answer["reason"] = "as far as the present package lists say"
         return answer
@@ -1191,7 +1204,10 @@ def op_group(world, name, gid=None, system=False, state="present"):
         if state == "absent":
             return {} if found is None else {"state": ("present", "absent")}
         if found is None:
-            return {"state": ("absent", "present"), **({"gid": (None, gid)} if gid is not None else {})}
+            return {
+                "state": ("absent", "present"),
+                **({"gid": (None, gid)} if gid is not None else {}),
+            }
         return {} if gid in (None, found["gid"]) else {"gid": (found["gid"], gid)}
 
     changes = compare()
@@ -1262,7 +1278,7 @@ def op_user(
         found = find_user(world, name)
         if state == "absent":
             return {} if found is None else {"state": ("present", "absent")}
-        changes = {}
+        changes: dict = {}
         if found is None:
             changes["state"] = ("absent", "present")
         for key, value in wanted.items():
@@ -1276,7 +1292,9 @@ def op_user(
             for item in missing:
                 world.gid(item)
             changes["groups"] = (None, "+" + ",".join(missing))
-        if password_hash is not None and (found is None or current_password(found) != password_hash):
+        if password_hash is not None and (
+            found is None or current_password(found) != password_hash
+        ):
             changes["password"] = (None, "changed")
         return changes
 
@@ -1390,7 +1408,11 @@ class Supervisor:
             section = re.search(
                 r"^\[unix_http_server\]\n((?:(?!\[).*(?:\n|$))*)", handle.read(), re.MULTILINE
             )
-        options = dict(re.findall(r"^(\w+)\s*=\s*([^;\n]*?)\s*(?:;.*)?$", section.group(1), re.M)) if section else {}
+        options = (
+            dict(re.findall(r"^(\w+)\s*=\s*([^;\n]*?)\s*(?:;.*)?$", section.group(1), re.M))
+            if section
+            else {}
+        )
         self.socket = options.get("file", self.socket)
         if "username" in options:
             self.login = "%s:%s" % (options["username"], options.get("password", ""))
@@ -1422,8 +1444,9 @@ class Supervisor:
             )
             for a in arguments
         )
-        body = "<?xml version='1.0'?><methodCall><methodName>%s</methodName><params>%s</params></methodCall>"
-        answer = ElementTree.fromstring(self.post((body % (method, values)).encode(), timeout))
+        body = "<methodCall><methodName>%s</methodName><params>%s</params></methodCall>"
+        answer = self.post(("<?xml version='1.0'?>" + body % (method, values)).encode(), timeout)
+        answer = ElementTree.fromstring(answer)  # noqa: S314 - from root's own socket
         fault = answer.find("fault/value")
         if fault is not None:
             raise SupervisorFault(decode_xml(fault))
@@ -1450,7 +1473,9 @@ class Supervisor:
                 data += piece
                 if length is None and b"\r\n\r\n" in data:
                     found = re.search(rb"(?i)content-length: (\d+)", data)
-                    length = data.index(b"\r\n\r\n") + 4 + (int(found.group(1)) if found else 1 << 40)
+                    length = (
+                        data.index(b"\r\n\r\n") + 4 + (int(found.group(1)) if found else 1 << 40)
+                    )
         status = data.split(b"\r\n", 1)[0]
         if b" 200 " not in status + b" ":
             raise Failure("supervisord answers: " + text(status))
@@ -1470,7 +1495,8 @@ class Supervisor:
     def configured(self, name):
         """Whether a file that supervisord has not read yet describes the program."""
         wanted = re.compile(
-            rb"^\[(?:program|group|fcgi-program|eventlistener):%s\]" % re.escape(name.encode()), re.M
+            rb"^\[(?:program|group|fcgi-program|eventlistener):%s\]" % re.escape(name.encode()),
+            re.M,
         )
         import glob
 
@@ -1540,7 +1566,9 @@ class Supervisor:
         return True
 
     def enable(self, world, name, on):
-        raise Failure("Supervisor reads autostart from the program's configuration: change it there")
+        raise Failure(
+            "Supervisor reads autostart from the program's configuration: change it there"
+        )
 
 
 class SupervisorFault(Exception):
@@ -1574,7 +1602,13 @@ class Systemd:
 
     def show(self, name):
         done = subprocess.run(
-            ["systemctl", "show", "--property=LoadState,ActiveState,MainPID,UnitFileState", "--", name],
+            [
+                "systemctl",
+                "show",
+                "--property=LoadState,ActiveState,MainPID,UnitFileState",
+                "--",
+                name,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             check=False,
@@ -1745,13 +1779,12 @@ def owed(world, name, pid, watch):
 def op_service(world, name, state="running", enabled=None, watch=(), changed=False, reload=False):
     manager = manager_of(name)
     if manager is None:
-        if world.dry_run and any(b"supervisor" in path for path in world.nodes):
-            if pretended_program(world, name):
-                return {"changed": True, "changes": {"state": ("absent", state)}}
+        if world.dry_run and pretended_program(world, name):
+            return {"changed": True, "changes": {"state": ("absent", state)}}
         world.missing("neither Supervisor nor the init system knows this service")
     running = manager.running(name)
     pid = manager.pid(name) if running else None
-    changes = {}
+    changes: dict = {}
     action = None
     if state in ("restarted", "reloaded"):
         action = ("reload" if state == "reloaded" else "restart") if running else "start"
@@ -1787,7 +1820,9 @@ def op_service(world, name, state="running", enabled=None, watch=(), changed=Fal
 
 def pretended_program(world, name):
     wanted = b"[program:%s]" % name.encode()
-    return any(node is not None and wanted in (node.content or b"") for node in world.nodes.values())
+    return any(
+        node is not None and wanted in (node.content or b"") for node in world.nodes.values()
+    )
 
 
 def note_reload(name):
@@ -1801,7 +1836,9 @@ def verify_service(manager, name, state, action, pid):
     deadline = time.monotonic() + 10
     while manager.running(name) != wanted:
         if time.monotonic() > deadline:
-            raise Failure("after %s it is %s" % (action, "still running" if not wanted else "not running"))
+            raise Failure(
+                "after %s it is %s" % (action, "still running" if not wanted else "not running")
+            )
         time.sleep(0.05)
     if action == "restart" and pid and manager.pid(name) == pid:
         raise Failure("after the restart the same process is running")
@@ -1888,8 +1925,8 @@ def op_stat(world, path, follow=False):
 
 
 def op_call(world, source, name, arguments):
-    names = {"__name__": "redock_call"}
-    exec(compile("from __future__ import annotations\n" + source, "<call>", "exec"), names)  # noqa: S102
+    names: dict = {"__name__": "redock_call"}
+    exec(compile("from __future__ import annotations\n" + source, "<call>", "exec"), names)
     return names[name](**arguments)
 
 
@@ -1905,13 +1942,21 @@ def op_hello(world, dry_run, diff):
 LOCKED = {
     name: globals()["op_" + name]
     for name in (
-        "file directory symlink line packages update_system_packages apt_repository"
-        " group user service"
-    ).split()
+        "file",
+        "directory",
+        "symlink",
+        "line",
+        "packages",
+        "update_system_packages",
+        "apt_repository",
+        "group",
+        "user",
+        "service",
+    )
 }
 FREE = {
     name: globals()["op_" + name]
-    for name in "execute command facts read_file stat call hello".split()
+    for name in ("execute", "command", "facts", "read_file", "stat", "call", "hello")
 }
 
 
@@ -1985,7 +2030,11 @@ def plain(value):
     if isinstance(value, dict):
         return {plain(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(plain(item) for item in value) if type(value) in (list, tuple) else tuple(map(plain, value))
+        return (
+            type(value)(plain(item) for item in value)
+            if type(value) in (list, tuple)
+            else tuple(map(plain, value))
+        )
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode() if not value.isascii() else str(value)
     return value

@@ -167,6 +167,8 @@ class Bootstrap:
         self.retries = retries
         #: What was done so far.
         self.history = ChangeList(ssh_alias)
+        #: Called with each :class:`Change` as soon as it is known (default: nobody).
+        self.on_change: Callable[[Change], object] | None = None
         self._python = python
         self._output = output
         self._prefix = prefix
@@ -423,9 +425,14 @@ class Bootstrap:
             seconds,
             answer.get("attempts", 1),
         )
+        self._note(change)
+
+    def _note(self, change: Change) -> None:
         self.history._add(change)
         level = logging.DEBUG if change.changed is False else logging.INFO
-        logger.log(level, "%s  %.0f ms", change, 1000 * seconds)
+        logger.log(level, "%s  %.0f ms", change, 1000 * change.seconds)
+        if self.on_change is not None:
+            self.on_change(change)
 
     def batch(self) -> AbstractContextManager[Bootstrap]:
         """
@@ -553,9 +560,7 @@ class Bootstrap:
         :returns: What changed, with the versions before and after.
         :raises OperationFailed: ``apt-get`` failed.
         """
-        return self._operate(
-            "update_system_packages", "", "update_system_packages", {}, timeout
-        )
+        return self._operate("update_system_packages", "", "update_system_packages", {}, timeout)
 
     def upload_file(self, pathname: Path, contents: Text) -> Change:
         """
@@ -620,8 +625,7 @@ class Bootstrap:
             seconds=time.monotonic() - started,
             dry_run=self.dry_run,
         )
-        self.history._add(change)
-        logger.log(logging.INFO if change else logging.DEBUG, "%s", change)
+        self._note(change)
         return change
 
     def _run_rsync(
@@ -1090,7 +1094,8 @@ class Bootstrap:
 
         :param name: The login name.
         :param uid: The number (default: do not care).
-        :param group: The primary group (default: do not care; a new user gets one of the same name).
+        :param group: The primary group (default: do not care; a new user gets one
+                      of the same name).
         :param groups: Further groups the user is to be in; others are left alone.
         :param home: The home directory (default: do not care; created for a new user).
         :param shell: The login shell (default: do not care).
@@ -1163,7 +1168,9 @@ class Bootstrap:
         check_state(state, "running", "stopped", "restarted", "reloaded")
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:@+-]*", name):
             raise InvalidArgument(f"{name!r} is not the name of a service")
-        items = [restart_if] if isinstance(restart_if, (Change, str, os.PathLike)) else restart_if
+        items: Iterable[Change | Path] = (
+            [restart_if] if isinstance(restart_if, (Change, str, os.PathLike)) else restart_if
+        )
         watch: list[bytes] = []
         changed = False
         for item in items:
@@ -1258,13 +1265,16 @@ class Bootstrap:
                 result = self._result(raw, [title])
                 if until(result):
                     break
-                raise OperationFailed("the result is not the wanted one", self.ssh_alias, during, result)
+                raise OperationFailed(
+                    "the result is not the wanted one", self.ssh_alias, during, result
+                )
             except OperationFailed as error:
-                if sensitive:
-                    error = OperationFailed("it failed", self.ssh_alias, during)
                 if attempt == tries:
-                    self.history.failed.append(error)
-                    raise error from None
+                    shown = error
+                    if sensitive:
+                        shown = type(error)("it failed", self.ssh_alias, during)
+                    self.history.failed.append(shown)
+                    raise shown from None
                 time.sleep(1)
             except ConnectionFailed as error:
                 self.history.failed.append(error)
@@ -1470,6 +1480,7 @@ def operation_failed_as(name: str) -> type[OperationFailed]:
             isinstance(kind, type)
             and issubclass(kind, Exception)
             and not issubclass(kind, (UnicodeError, SyntaxError, ImportError, Warning))
+            and not issubclass(kind, (BaseExceptionGroup, StopIteration, AttributeError, NameError))
             and kind is not Exception
         ):
             failures[name] = type("OperationFailed", (OperationFailed, kind), {})
@@ -1530,9 +1541,7 @@ def watched(change: Change) -> list[bytes]:
     if change.op in FILE_OPERATIONS:
         return [os.fsencode(change.target)]
     if change.op == "packages":
-        return [
-            b"package:" + re.split("[:=]", name)[0].encode() for name in change.target.split()
-        ]
+        return [b"package:" + re.split("[:=]", name)[0].encode() for name in change.target.split()]
     return []
 
 

@@ -35,9 +35,7 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self._value = value
-        known_secrets.update(
-            text for text in (value, *value.splitlines()) if len(text.strip()) > 3
-        )
+        known_secrets.update(text for text in (value, *value.splitlines()) if len(text.strip()) > 3)
         if value:
             known_secrets.add(value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -67,7 +68,10 @@ serve(init_popen_io(execmodel), id="redock-worker")
 #: What ssh writes to its standard error, and what that means.
 SYMPTOMS = (
     ("host-key", ("Host key verification failed", "HOST IDENTIFICATION HAS CHANGED")),
-    ("authentication", ("Permission denied", "Too many authentication failures", "No supported auth")),
+    (
+        "authentication",
+        ("Permission denied", "Too many authentication failures", "No supported auth"),
+    ),
     ("timeout", ("timed out", "Timeout, server")),
     ("sudo", ("sudo: ",)),
     ("no-python", ("command not found", ": not found", "No such file or directory")),
@@ -187,10 +191,9 @@ class Connection:
         try:
             if not packed_sources:
                 packed_sources.append(sources())
-            try:
+            # When ssh has ended already, what it said is read below.
+            with contextlib.suppress(BrokenPipeError):
                 self.pipe.write(b"".join(packed_sources[0]))
-            except BrokenPipeError:
-                pass
             self.await_mark()
             self.gateway = Gateway(self.pipe, self.alias)
             self.channel = self.gateway.remote_exec(
@@ -225,7 +228,9 @@ class Connection:
         line, _, rest = rest.partition(b"\n")
         word, _, detail = line.decode(errors="replace").partition(" ")
         if word != "ready":
-            said = "has Python " + detail if word == "old-python" else "has no full Python: " + detail
+            said = (
+                "has Python " + detail if word == "old-python" else "has no full Python: " + detail
+            )
             raise self.failed(word, f"the host {said}")
         seen[:] = rest
 
@@ -266,8 +271,10 @@ class Connection:
         said = self.pipe.errors.decode(errors="replace") if self.pipe else ""
         tail = last_lines(said, 5)
         hint = HINTS[cause].format(alias=self.alias)
-        what = f"lost the connection to {self.alias} during {during}" if during else (
-            f"cannot connect to {self.alias}"
+        what = (
+            f"lost the connection to {self.alias} during {during}"
+            if during
+            else (f"cannot connect to {self.alias}")
         )
         text = f"{what}: {message}" + (f": {tail}" if tail else "") + f" (hint: {hint})"
         return ConnectionFailed(mask(text), cause)
@@ -316,7 +323,7 @@ class Connection:
             self.kill()
             return self.failed("timeout", f"no answer within {timeout:g} seconds", during)
         status = self.end()
-        said = "ssh ended with status %s" % status
+        said = f"ssh ended with status {status}"
         return self.failed("lost", said, during)
 
     def end(self) -> int:

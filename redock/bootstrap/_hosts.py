@@ -89,5 +89,3 @@ def run_one(
         return error
     finally:
         host.history.seconds = time.monotonic() - started
-
-

@@ -226,7 +226,9 @@ def repository_text(
     :raises InvalidArgument: A value does not fit into it.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise InvalidArgument(f"{name!r}: letters, digits, '_' and '-' make the name of a repository")
+        raise InvalidArgument(
+            f"{name!r}: letters, digits, '_' and '-' make the name of a repository"
+        )
     if state == "absent":
         return b""
     fields = [("Types", ["deb"])]
@@ -284,7 +286,9 @@ def render(template: str | os.PathLike[str], variables: Mapping[str, Any]) -> st
             raise InvalidArgument(f"cannot read {name}: {error.strerror}") from error
     # Configuration files are not HTML.
     environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False  # noqa: S701
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701
     )
     try:
         return environment.from_string(template).render(variables)
