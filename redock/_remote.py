@@ -390,6 +390,7 @@ def validate_file(world, command, path):
     words = [path if word == b"%s" else word.replace(b"%s", path) for word in command]
     done = run(world, words)
     if done["returncode"]:
+        done["command"] = [os.fsdecode(word) for word in words]
         raise Failure("the new content was refused, nothing was replaced", result=done)
 
 

@@ -296,7 +296,7 @@ class OperationFailed(ExternalCommandFailed):
         from redock._process import Result
 
         self.has_result = result is not None
-        super().__init__(result or Result((operation,), 1), host, message)
+        super().__init__(Result((operation,), 1) if result is None else result, host, message)
         self.reason = message
         self.operation = operation
         self.remote_type = remote_type

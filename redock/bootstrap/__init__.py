@@ -775,7 +775,8 @@ class Bootstrap:
             arguments.update(size=len(data), sha256=digest_of(pieces_of(data)))
         elif data is not None:
             arguments["content"] = data
-        arguments = {name: value for name, value in arguments.items() if value not in (None, False)}
+        # What is at its default needs no way: most of the bytes of a small request were names.
+        arguments = {n: v for n, v in arguments.items() if v is not None and v is not False}
         # A large file may take as long as it takes, as long as pieces of it arrive.
         timeout = PATIENCE if stream else None
         return self._operate(op, os.fspath(path), "file", arguments, timeout, stream)
