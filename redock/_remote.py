@@ -70,9 +70,21 @@ class Hung(Exception):
 class Node:
     """What is found at a path, without following symbolic links."""
 
-    __slots__ = ("content", "ctime", "gid", "kind", "mode", "mtime", "size", "target", "uid")
+    __slots__ = (
+        "content",
+        "ctime",
+        "gid",
+        "identity",
+        "kind",
+        "mode",
+        "mtime",
+        "size",
+        "target",
+        "uid",
+    )
 
     def __init__(self, kind, mode, uid, gid, content=None, target=None):
+        self.identity = None
         self.kind, self.mode, self.uid, self.gid = kind, mode, uid, gid
         self.content, self.target = content, target
         self.size = len(content or b"")
@@ -105,6 +117,8 @@ class World:
         self.cleaned = set()
         self.deadline = None
         self.expected = 0
+        #: Files of a batch that are written but not yet in place, None outside of a batch.
+        self.delayed = None
 
     # Reading ----------------------------------------------------------------------------------
 
@@ -130,6 +144,7 @@ class World:
             found.st_gid,
         )
         node.size, node.mtime, node.ctime = found.st_size, found.st_mtime, found.st_ctime
+        node.identity = (found.st_dev, found.st_ino)
         if node.kind == "symlink":
             node.target = os.readlink(path)
         return node
@@ -286,6 +301,9 @@ def make_parents(world, path):
             os.chmod(parent, 0o755)  # noqa: S103 - for everybody to read
     elif node.kind != "directory":
         raise Failure("%s is not a directory" % text(parent))
+    else:
+        return node
+    return world.look(parent, follow=True)
 
 
 def need_parent(world, path):
@@ -294,6 +312,7 @@ def need_parent(world, path):
         world.missing("the directory %s does not exist" % text(os.path.dirname(path)))
     elif node.kind != "directory":
         raise Failure("%s is not a directory" % text(os.path.dirname(path)))
+    return node
 
 
 def resolved(world, path):
@@ -333,8 +352,8 @@ def write_all(descriptor, data):
         view = view[os.write(descriptor, view) :]
 
 
-def replace_file(world, path, pieces, owner, group, mode, validate=None):
-    """Write a file whole or not at all; say so when only writing in place was possible."""
+def write_temporary(world, path, pieces, owner, group, mode):
+    """Write the new content beside a file, complete with owner and mode; the name of it."""
     parent = os.path.dirname(path)
     directory = open_directory(parent)
     try:
@@ -347,15 +366,31 @@ def replace_file(world, path, pieces, owner, group, mode, validate=None):
                 write_all(descriptor, piece)
             own(world, descriptor, owner, group)
             os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
-            if validate:
-                validate_file(world, validate, os.path.join(parent, temporary))
-            note = move_over(directory, temporary, path)
+            if world.delayed is None:
+                os.fsync(descriptor)
         except BaseException:
             os.unlink(temporary, dir_fd=directory)
             raise
         finally:
             os.close(descriptor)
+    finally:
+        os.close(directory)
+    return temporary
+
+
+def replace_file(world, path, pieces, owner, group, mode, validate=None):
+    """Write a file whole or not at all; say so when only writing in place was possible."""
+    temporary = write_temporary(world, path, pieces, owner, group, mode)
+    directory = open_directory(os.path.dirname(path))
+    try:
+        try:
+            if validate:
+                parent = os.path.dirname(path)
+                validate_file(world, validate, os.path.join(parent, temporary))
+            note = move_over(directory, temporary, path)
+        except BaseException:
+            os.unlink(temporary, dir_fd=directory)
+            raise
         os.fsync(directory)
         return note
     finally:
@@ -440,10 +475,12 @@ def op_file(
         return remove_file(world, path, node)
     if node is not None and node.kind not in ("file", "symlink"):
         raise Failure("it is a " + node.kind)
-    if parents:
-        make_parents(world, path)
-    else:
-        need_parent(world, path)
+    parent = make_parents(world, path) if parents else need_parent(world, path)
+    if world.delayed is not None:
+        key = (parent.identity, os.path.basename(path))
+        if world.delayed.touches(key, path):
+            world.delayed.commit()
+            node = world.look(path)
     there = node if node is not None and node.kind == "file" else None
     before = None
     if content is None and size is None and there is None:
@@ -489,6 +526,10 @@ def op_file(
             if backup:
                 keep_backup(world, path, there)
                 changes["backup"] = (None, text(backup_name(path)))
+        if world.delayed is not None and content is not None and validate is None:
+            temporary = write_temporary(world, path, [content], owner, group, mode)
+            world.delayed.add(key, path, temporary, answer, (content, None, owner, group, mode))
+            return answer
         pieces = [content] if content is not None else world.incoming(size)
         answer["reason"] = replace_file(
             world, path, counted(pieces, answer), owner, group, mode, validate
@@ -1977,13 +2018,127 @@ def lock_host(deadline):
             pause = min(pause * 2, 0.1)
 
 
+class Delayed:
+    """
+    Files of a batch on their way: written, to be made durable together and then put in place.
+
+    Waiting for the disk costs a millisecond for each file, or once for a thousand of them.
+    Answers go out in the order of the requests, so they wait here, too.
+    """
+
+    MOST_FILES = 2000
+    MOST_BYTES = 32 << 20
+    #: A program that does something else in the middle of a batch must not keep the lock.
+    IDLE = 0.2
+
+    def __init__(self, world, batch):
+        self.world = world
+        self.batch = batch
+        self.lock = None
+        self.answers = []
+        self.files = {}
+        self.paths = set()
+        self.bytes = 0
+        self.failed = False
+
+    def touches(self, key, path):
+        """Whether a path is one of those on their way, or below one."""
+        if key in self.files or path in self.paths:
+            return True
+        while path not in (b"/", b""):
+            path = os.path.dirname(path)
+            if path in self.paths:
+                return True
+        return False
+
+    def add(self, key, path, temporary, answer, wanted):
+        self.files[key] = (path, temporary, answer, wanted)
+        self.paths.add(path)
+        self.bytes += len(wanted[0])
+
+    def full(self):
+        return len(self.answers) >= self.MOST_FILES or self.bytes > self.MOST_BYTES
+
+    def commit(self):
+        """Put the files in place and send the answers that wait."""
+        files, answers = list(self.files.values()), self.answers
+        self.files, self.answers, self.paths, self.bytes = {}, [], set(), 0
+        failures: dict = {}
+        try:
+            if files:
+                self.flush(files)
+                for index, item in enumerate(files):
+                    failure = self.place(item)
+                    if failure is not None:
+                        failures[id(item[2])] = failure
+                        self.drop(files[index + 1 :])
+                        break
+                self.flush_directories(files)
+        finally:
+            if self.lock is not None:
+                os.close(self.lock)
+                self.lock = None
+        for outcome, value, seconds in answers:
+            if self.failed:
+                outcome, value = "skipped", None
+            else:
+                outcome, value = failures.get(id(value), (outcome, value))
+                self.failed = outcome == "failed"
+            send_answer(self.world, outcome, value, seconds)
+
+    def flush(self, files):
+        import ctypes
+
+        library = ctypes.CDLL(None, use_errno=True)
+        for device in {os.stat(os.path.dirname(path)).st_dev: path for path, *_ in files}.values():
+            descriptor = open_directory(os.path.dirname(device))
+            try:
+                if library.syncfs(descriptor) != 0:
+                    os.sync()
+            finally:
+                os.close(descriptor)
+
+    def flush_directories(self, files):
+        for parent in {os.path.dirname(path) for path, *_ in files}:
+            descriptor = open_directory(parent)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def place(self, item):
+        """Rename one file into place and read it again; its failure, if that did not work."""
+        path, temporary, answer, wanted = item
+        world = self.world
+
+        def move():
+            directory = open_directory(os.path.dirname(path))
+            try:
+                answer["reason"] = move_over(directory, temporary, path)
+            except BaseException:
+                os.unlink(temporary, dir_fd=directory)
+                raise
+            finally:
+                os.close(directory)
+            verify_file(world, path, *wanted)
+
+        return attempt(move)
+
+    def drop(self, files):
+        for path, temporary, _, _ in files:
+            os.unlink(os.path.join(os.path.dirname(path), temporary))
+
+
 def perform(world, name, arguments, timeout):
     world.deadline = None if timeout is None else time.monotonic() + timeout
     if name in FREE:
         return FREE[name](world, **arguments)
-    if world.dry_run:
+    if world.dry_run or (world.delayed is not None and world.delayed.lock is not None):
         return LOCKED[name](world, **arguments)
     descriptor = lock_host(world.deadline)
+    if world.delayed is not None:
+        world.delayed.lock = descriptor
+        return LOCKED[name](world, **arguments)
     try:
         return LOCKED[name](world, **arguments)
     finally:
@@ -1991,14 +2146,29 @@ def perform(world, name, arguments, timeout):
 
 
 def answer_to(world, name, arguments, timeout):
+    result = []
+
+    def work():
+        result.append(perform(world, name, arguments, timeout))
+
+    failure = attempt(work)
+    if failure is None:
+        return ("done", result[0])
+    if failure[0] == "failed":
+        world.drain()
+    return failure
+
+
+def attempt(work):
+    """Do something; None when it worked, else the answer that says how it failed."""
     try:
-        return ("done", perform(world, name, arguments, timeout))
+        work()
+        return None
     except Unknown as unknown:
         return ("done", {"changed": None, "reason": str(unknown)})
     except Failure as failure:
         return ("failed", {"message": str(failure), **failure.details})
     except (EOFError, KeyboardInterrupt, SystemExit):
-        world.expected = 0
         raise
     except OSError as error:
         name = error.filename
@@ -2008,8 +2178,6 @@ def answer_to(world, name, arguments, timeout):
         return problem(error, "%s: %s" % (name, message) if isinstance(name, str) else message)
     except BaseException as error:
         return problem(error, str(error))
-    finally:
-        world.drain()
 
 
 def problem(error, message):
@@ -2041,21 +2209,87 @@ def plain(value):
     return value
 
 
-def serve(channel):
-    """Answer requests until the connection ends."""
-    world = World(channel)
-    # Text of programs that check and messages of the system are meant for one reader: us.
-    failed_batch = None
-    for name, arguments, timeout, batch in channel:
-        if batch is not None and batch == failed_batch:
-            channel.send(("skipped", None, 0.0))
-            continue
+def send_answer(world, outcome, value, seconds):
+    try:
+        world.channel.send((outcome, plain(value), seconds))
+    except (TypeError, ValueError) as error:
+        refuse(world, error)
+    except Exception as error:
+        # execnet's own error for values that cannot travel has no name here.
+        if type(error).__name__ != "DumpError":
+            raise
+        refuse(world, error)
+
+
+def refuse(world, error):
+    message = "the answer cannot be sent: %s" % error
+    world.channel.send(("failed", {"message": message, "type": "TypeError"}, 0.0))
+
+
+def requests(world, channel):
+    """Yield requests; None when a batch pauses."""
+    while True:
+        waiting = world.delayed is not None and (world.delayed.answers or world.delayed.lock)
+        try:
+            yield channel.receive(Delayed.IDLE if waiting else None)
+        except channel.TimeoutError:
+            yield None
+        except EOFError:
+            return
+
+
+class Server:
+    """The loop that answers requests until the connection ends."""
+
+    def __init__(self, channel):
+        self.channel = channel
+        self.world = World(channel)
+        self.failed_batch = None
+
+    def serve(self):
+        try:
+            for request in requests(self.world, self.channel):
+                if request is None or request[0] == "flush":
+                    self.commit()
+                else:
+                    self.answer(*request)
+        finally:
+            if self.world.delayed is not None and self.world.delayed.files:
+                # The connection broke in the middle of a batch: nobody waits for these files.
+                self.world.delayed.drop(list(self.world.delayed.files.values()))
+
+    def commit(self):
+        delayed = self.world.delayed
+        if delayed is not None:
+            delayed.commit()
+            if delayed.failed:
+                self.failed_batch = delayed.batch
+
+    def answer(self, name, arguments, timeout, batch):
+        world = self.world
+        delayed = world.delayed
+        if delayed is not None and (name != "file" or batch != delayed.batch or delayed.full()):
+            self.commit()
+            if name != "file" or batch != delayed.batch:
+                delayed = world.delayed = None
+        if batch is not None and batch == self.failed_batch:
+            self.channel.send(("skipped", None, 0.0))
+            return
+        if delayed is None and name == "file" and batch is not None and not world.dry_run:
+            delayed = world.delayed = Delayed(world, batch)
         started = time.monotonic()
         outcome, value = answer_to(world, name, arguments, timeout)
-        if outcome == "failed":
-            failed_batch = batch
-        try:
-            channel.send((outcome, plain(value), time.monotonic() - started))
-        except Exception as error:
-            message = "the answer cannot be sent: %s" % error
-            channel.send(("failed", {"message": message, "type": "TypeError"}, 0.0))
+        seconds = time.monotonic() - started
+        if delayed is not None:
+            delayed.answers.append((outcome, value, seconds))
+            if outcome == "failed":
+                self.commit()
+        else:
+            send_answer(world, outcome, value, seconds)
+            if outcome == "failed":
+                self.failed_batch = batch
+
+
+def serve(channel):
+    """Answer requests until the connection ends."""
+    Server(channel).serve()

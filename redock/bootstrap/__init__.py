@@ -177,6 +177,7 @@ class Bootstrap:
         self._pending: list[_Pending] = []
         self._pending_bytes = 0
         self._batch: int | None = None
+        self._batch_open = False
         self._batches = 0
         self._starting: Connection | None = None
 
@@ -376,6 +377,7 @@ class Bootstrap:
         if batch is None:
             self._settle_all()
         else:
+            self._batch_open = True
             self._pending_bytes += len(arguments.get("content") or b"") + 200
             if self._pending_bytes > MOST_PENDING:
                 self._settle_all()
@@ -387,6 +389,10 @@ class Bootstrap:
 
     def _settle(self, change: Change) -> None:
         """Read answers up to that of one operation; they come in the order of the requests."""
+        if self._batch_open and self._connection is not None:
+            # The host may wait for more, to make many files durable together.
+            self._batch_open = False
+            self._connection.send(("flush", {}, None, None), self.timeout, "batch")
         while self._pending:
             pending = self._pending.pop(0)
             try:

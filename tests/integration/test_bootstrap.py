@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_a_daemon_that_keeps_the_pipes_does_not_block(host: Bootstrap) -> None:
     assert time.monotonic() - started < 5
 
 
-def test_a_pseudo_terminal_when_local_input_is_one(machine: Container) -> None:
+def test_a_pseudo_terminal_when_local_input_is_one(machine: Container, tmp_path: Path) -> None:
     program = (
         "from redock.bootstrap import Bootstrap\n"
         f"with Bootstrap({machine.ssh_alias!r}) as host:\n"
@@ -114,9 +115,10 @@ def test_a_pseudo_terminal_when_local_input_is_one(machine: Container) -> None:
         "    host.execute('test -t 0 || echo plain', input='x')\n"
         "    assert host.execute('exit 7', check=False).returncode == 7\n"
     )
+    script = tmp_path / "program.py"
+    script.write_text(program)
     shown = subprocess.run(
-        ["script", "-qec", f"python3 -c {program!r}".replace("python3", os.sys.executable, 1)]  # type: ignore[attr-defined]
-        + ["/dev/null"],
+        ["script", "-qec", f"{sys.executable} {script}", "/dev/null"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -292,7 +294,7 @@ def test_validate_stands_before_the_replacement(host: Bootstrap) -> None:
     host.file("/etc/sudoers.d-test", "old")
     with pytest.raises(OperationFailed, match="refused") as caught:
         host.file("/etc/sudoers.d-test", "new", validate="grep -q old %s")
-    assert "grep -q old" not in caught.value.reason
+    assert "grep -q old /etc/.redock-" in str(caught.value)
     assert host.read_file("/etc/sudoers.d-test") == b"old"
     assert host.file("/etc/sudoers.d-test", "new", validate=["grep", "-q", "new", "%s"]).changed
     assert host.execute("ls -A /etc", capture=True).stdout.count(".redock-") == 0
@@ -314,10 +316,32 @@ def test_a_missing_directory_is_an_error(host: Bootstrap) -> None:
         host.file("/srv", "x")
 
 
-def test_verification_catches_what_did_not_work(host: Bootstrap) -> None:
-    host.execute("mount -t tmpfs -o ro none /mnt", check=False)
-    with pytest.raises(OperationFailed):
-        host.file("/proc/version", "x")
+def test_a_liar_is_caught(host: Bootstrap) -> None:
+    host.file("/usr/local/bin/apt-get", "#!/bin/sh\nexit 0\n", mode=0o755)
+    try:
+        with pytest.raises(OperationFailed, match="succeeded, but tree still is not as wanted"):
+            host.packages("tree")
+    finally:
+        host.file("/usr/local/bin/apt-get", state="absent")
+    host.file("/usr/local/sbin/usermod", "#!/bin/sh\nexit 0\n", mode=0o755)
+    try:
+        with pytest.raises(OperationFailed, match="still differs in shell"):
+            host.user("games", shell="/bin/bash")
+    finally:
+        host.file("/usr/local/sbin/usermod", state="absent")
+
+
+def test_what_cannot_be_written_fails_and_leaves_nothing(host: Bootstrap) -> None:
+    with pytest.raises(OperationFailed) as caught:
+        host.file("/proc/sys/new", "x")
+    assert "file /proc/sys/new" in str(caught.value)
+    assert host.ssh_alias in str(caught.value)
+    host.execute("mkdir -p /srv/full; mount -t tmpfs -o size=64k none /srv/full", check=False)
+    if host.execute("mountpoint -q /srv/full", check=False):
+        with pytest.raises(OSError, match="No space left"):
+            host.file("/srv/full/large", b"x" * 2_000_000)
+        assert host.execute("ls -A /srv/full", capture=True).stdout == ""
+        assert host.file("/srv/full/small", "x").changed
 
 
 def test_directory(host: Bootstrap) -> None:
