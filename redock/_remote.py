@@ -125,12 +125,9 @@ class World:
     def look(self, path, follow=False):
         """Get the Node at a path, None where there is nothing."""
         if self.nodes:
-            path = os.path.normpath(path)
+            path = self.place(path, follow)
             if path in self.nodes:
-                node = self.nodes[path]
-                if follow and node is not None and node.kind == "symlink":
-                    return self.look(os.path.join(os.path.dirname(path), node.target), True)
-                return node
+                return self.nodes[path]
             if self.hidden(path):
                 return None
         try:
@@ -149,6 +146,42 @@ class World:
             node.target = os.readlink(path)
         return node
 
+    def place(self, path, follow=False):
+        """Find where a path leads in a dry run, by way of pretended and real symbolic links."""
+        names = path.split(b"/")[::-1]
+        found, links = b"/", 0
+        while names:
+            name = names.pop()
+            if name in (b"", b"."):
+                continue
+            if name == b"..":
+                found = os.path.dirname(found)
+                continue
+            step = os.path.join(found, name)
+            target = self.link_target(step) if names or follow else None
+            if target is None:
+                found = step
+                continue
+            links += 1
+            if links > 40:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            names += target.split(b"/")[::-1]
+            if target.startswith(b"/"):
+                found = b"/"
+        return found
+
+    def link_target(self, path):
+        """Where the symbolic link at a path points to; None: it is none."""
+        if path in self.nodes:
+            node = self.nodes[path]
+            return node.target if node is not None else None
+        if self.hidden(path):
+            return None
+        try:
+            return os.readlink(path)
+        except OSError:
+            return None
+
     def hidden(self, path):
         """Whether a directory above a path is one that a dry run would have removed."""
         parent = os.path.dirname(path)
@@ -160,7 +193,7 @@ class World:
 
     def read(self, path):
         """Get the content of a file; the pretended one in a dry run."""
-        node = self.nodes.get(os.path.normpath(path)) if self.nodes else None
+        node = self.nodes.get(self.place(path, True)) if self.nodes else None
         if node is not None and node.content is not None:
             if node.content is NOT_KEPT:
                 raise Unknown("depends on content that a dry run does not transfer")
@@ -278,7 +311,7 @@ def own(world, descriptor, owner, group):
 
 def pretend(world, path, kind, node, owner, group, mode, content=None, target=None):
     """Note in a dry run what the path would be from now on."""
-    world.nodes[os.path.normpath(path)] = Node(
+    world.nodes[world.place(path)] = Node(
         kind,
         mode if mode is not None else node.mode if node else 0o644,
         world.uid(owner) if owner is not None else node.uid if node else os.geteuid(),
@@ -581,7 +614,7 @@ def remove_file(world, path, node):
             raise Unknown("depends on " + world.opaque[-1])
         return {"changed": False}
     if world.dry_run:
-        world.nodes[os.path.normpath(path)] = None
+        world.nodes[world.place(path)] = None
     else:
         os.unlink(path)
         if world.look(path) is not None:
@@ -597,7 +630,7 @@ def op_directory(world, path, owner=None, group=None, mode=None, state="present"
         node = world.look(path, follow=True)
         if node is None or node.kind != "directory":
             raise Failure("it is a symbolic link, and not to a directory")
-        path = os.path.realpath(path)
+        path = world.place(path, follow=True)
     elif node is not None and node.kind != "directory":
         raise Failure("it is a " + node.kind)
     changes = attribute_changes(world, node, owner, group, mode)
@@ -659,10 +692,11 @@ def remove_directory(world, path, node, recurse):
     if not recurse and (world.nodes or os.listdir(path)) and not empty(world, path):
         raise Failure("it is not empty; recurse=True removes what is in it, too")
     if world.dry_run:
+        path = world.place(path)
         world.nodes = {
             name: value for name, value in world.nodes.items() if not name.startswith(path + b"/")
         }
-        world.nodes[os.path.normpath(path)] = None
+        world.nodes[path] = None
     elif recurse:
         import shutil
 
@@ -675,6 +709,7 @@ def remove_directory(world, path, node, recurse):
 
 
 def empty(world, path):
+    path = world.place(path)
     entries: set = set()
     if os.path.isdir(path):
         entries.update(os.path.join(path, name) for name in os.listdir(path))
