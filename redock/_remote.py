@@ -47,8 +47,13 @@ APT_CHANGE = (
     "-o", "Dpkg::Options::=--force-confdef",
     "-o", "Dpkg::Options::=--force-confold",
 )  # fmt: skip
-#: A simulation must not even refresh apt's own caches.
-APT_SIMULATE = ("-s", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=")
+#: A simulation must not even refresh apt's own caches, or log what it was asked.
+APT_SIMULATE = (
+    "-s",
+    "-o", "Dir::Cache::pkgcache=",
+    "-o", "Dir::Cache::srcpkgcache=",
+    "-o", "Dir::Log::Planner=/dev/null",
+)  # fmt: skip
 
 
 class Failure(Exception):
@@ -113,6 +118,7 @@ class World:
         self.users = {}
         self.groups = {}
         self.packages = {}
+        self.homes = {}
         self.opaque = []
         self.cleaned = set()
         self.deadline = None
@@ -130,6 +136,10 @@ class World:
                 return self.nodes[path]
             if self.hidden(path):
                 return None
+        for home, name in self.homes.items():
+            # What is in a new home directory is up to the host's settings.
+            if path == home or path.startswith(home + b"/"):
+                raise Unknown("depends on the user %s, who does not exist yet" % name)
         try:
             found = os.stat(path) if follow else os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -1383,7 +1393,7 @@ def op_user(
         raise Unknown("depends on " + world.opaque[-1])
     keys_changed = False
     if changes and world.dry_run:
-        pretend_user(world, name, state, wanted, groups, password_hash)
+        pretend_user(world, name, state, wanted, groups, password_hash, system)
     elif changes:
         change_user(world, name, changes, wanted, group, system, password_hash)
         if compare():
@@ -1395,10 +1405,11 @@ def op_user(
     return {"changed": bool(changes), "changes": changes}
 
 
-def pretend_user(world, name, state, wanted, groups, password_hash):
+def pretend_user(world, name, state, wanted, groups, password_hash, system):
     if state == "absent":
         world.users[name] = None
         return
+    new = find_user(world, name) is None
     found = find_user(world, name) or {
         "uid": PENDING,
         "gid": PENDING,
@@ -1411,6 +1422,9 @@ def pretend_user(world, name, state, wanted, groups, password_hash):
     found = {**found, **{key: value for key, value in wanted.items() if value is not None}}
     found["groups"] = sorted({*found["groups"], *groups})
     world.users[name] = found
+    home = os.fsencode(found["home"])
+    if new and not system and world.look(home) is None:
+        world.homes[home] = name
     # Whoever creates a user creates a group of that name, unless another one was asked for.
     world.groups.setdefault(name, {"gid": PENDING, "members": []})
 
@@ -1434,7 +1448,7 @@ def change_user(world, name, changes, wanted, group, system, password_hash):
         words += [*([] if new else ["--append"]), "--groups", changes["groups"][1][1:]]
     if new:
         words += ["--system"] if system else []
-        words += ["--create-home"] if not system or wanted["home"] else ["--no-create-home"]
+        words += ["--no-create-home"] if system else ["--create-home"]
     if len(words) > 1:
         checked(world, [*words, name], words[0] + " failed")
     if "password" in changes:
@@ -1450,7 +1464,7 @@ def authorize(world, name, content):
     directory = os.path.join(home, b".ssh")
     path = os.path.join(directory, b"authorized_keys")
     pending = world.dry_run and found["uid"] == PENDING
-    if pending and world.look(home) is None:
+    if pending and home in world.homes:
         return True
     if world.look(home, follow=True) is None:
         raise Failure("the home directory %s does not exist" % text(home))
@@ -1587,6 +1601,15 @@ class Supervisor:
         info = self.info(name)
         return info is not None and info["statename"] in ("RUNNING", "STARTING")
 
+    def undecided(self, name):
+        """Whether supervisord still waits to see if the program stays."""
+        info = self.info(name)
+        return info is not None and info["statename"] in ("STARTING", "STOPPING", "BACKOFF")
+
+    def gave_up(self, name):
+        info = self.info(name)
+        return info is None or info["statename"] in ("FATAL", "EXITED", "STOPPED")
+
     def pid(self, name):
         info = self.info(name)
         return (info or {}).get("pid") or None
@@ -1626,13 +1649,18 @@ class Supervisor:
             self.call(method, name, True, timeout=120)
         except SupervisorFault as fault:
             if fault.code != done:
-                log = ""
-                try:
-                    log = self.call("supervisor.readProcessStderrLog", name, -2000, 0)
-                    log = log or self.call("supervisor.readProcessStdoutLog", name, -2000, 0)
-                except SupervisorFault:
-                    pass
-                raise Failure("supervisord says %s: %s" % (fault, log)) from None
+                raise Failure("supervisord says %s%s" % (fault, self.log(name))) from None
+
+    def log(self, name):
+        """Get the end of what a program printed."""
+        for method in ("supervisor.readProcessStderrLog", "supervisor.readProcessStdoutLog"):
+            try:
+                said = self.call(method, name, -2000, 0).strip()
+            except SupervisorFault:
+                continue
+            if said:
+                return ": " + said
+        return ""
 
     def enabled(self, name):
         if self.info(name) is None:
@@ -1673,6 +1701,21 @@ class Systemd:
     """The units of systemd."""
 
     name = "systemd"
+
+    def undecided(self, name):
+        return self.show(name).get("ActiveState") in ("activating", "deactivating")
+
+    def gave_up(self, name):
+        return self.show(name).get("ActiveState") == "failed"
+
+    def log(self, name):
+        done = subprocess.run(
+            ["systemctl", "status", "--lines=5", "--no-pager", "--", name],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        return ": " + text(done.stdout).strip()
 
     def present(self):
         return os.path.isdir("/run/systemd/system")
@@ -1727,6 +1770,15 @@ class SysV:
     """The scripts in /etc/init.d."""
 
     name = "sysv"
+
+    def undecided(self, name):
+        return False
+
+    def gave_up(self, name):
+        return False
+
+    def log(self, name):
+        return ""
 
     def present(self):
         return os.path.isdir("/etc/init.d")
@@ -1910,12 +1962,11 @@ def note_reload(name):
 
 def verify_service(manager, name, state, action, pid):
     wanted = state != "stopped"
-    deadline = time.monotonic() + 10
-    while manager.running(name) != wanted:
-        if time.monotonic() > deadline:
-            raise Failure(
-                "after %s it is %s" % (action, "still running" if not wanted else "not running")
-            )
+    deadline = time.monotonic() + 60
+    while manager.running(name) != wanted or manager.undecided(name):
+        if time.monotonic() > deadline or (wanted and manager.gave_up(name)):
+            words = "running" if not wanted else "not running"
+            raise Failure("after %s it is %s%s" % (action, words, manager.log(name)))
         time.sleep(0.05)
     if action == "restart" and pid and manager.pid(name) == pid:
         raise Failure("after the restart the same process is running")

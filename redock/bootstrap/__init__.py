@@ -889,7 +889,7 @@ class Bootstrap:
     def symlink(
         self,
         path: Path,
-        target: Path,
+        target: Path | None = None,
         *,
         state: Literal["present", "absent"] = "present",
         force: bool = False,
@@ -901,16 +901,18 @@ class Bootstrap:
         True
 
         :param path: The absolute path of the link.
-        :param target: What it points to, as it is to be stored.
+        :param target: What it points to, as it is to be stored; not needed for ``absent``.
         :param state: ``present`` or ``absent`` (default: ``present``).
         :param force: Replace a file that is in the way (default: no).
         :returns: What changed.
         :raises OperationFailed: Something else is at the path.
         """
         check_state(state, "present", "absent")
+        if target is None and state == "present":
+            raise InvalidArgument("a symbolic link needs a target")
         arguments = {
             "path": path_bytes(path),
-            "target": path_bytes(target, absolute=False),
+            "target": b"" if target is None else path_bytes(target, absolute=False),
             "state": state,
             "force": force,
         }
@@ -1104,7 +1106,8 @@ class Bootstrap:
         :param group: The primary group (default: do not care; a new user gets one
                       of the same name).
         :param groups: Further groups the user is to be in; others are left alone.
-        :param home: The home directory (default: do not care; created for a new user).
+        :param home: The home directory (default: do not care); it is created together
+                     with the user, unless that is a system user.
         :param shell: The login shell (default: do not care).
         :param system: Create a system user, without a home directory (default: no).
         :param password_hash: The password as :manpage:`crypt(5)` stores it (default: do not care).
@@ -1159,7 +1162,7 @@ class Bootstrap:
         >>> config = host.file("/etc/cron.d/example", "# nothing yet\\n")
         >>> host.service("cron", restart_if=[config]).changed
         True
-        >>> host.service("cron", restart_if=[config]).changed
+        >>> host.service("cron", restart_if=["/etc/cron.d/example"]).changed
         False
 
         :param name: The name of the service.

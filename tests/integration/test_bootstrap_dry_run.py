@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +22,8 @@ def snapshot(machine: Container) -> list[str]:
     assert found is not None
     script = (
         "find / -xdev -path /proc -prune -o -path /sys -prune -o -path /dev -prune"
-        " -o -printf '%p %y %m %U:%G %s %T@ %C@ %l\\n' | grep -v '^/var/log/\\|^/run/utmp\\|^/run ' | sort"
+        " -o -printf '%p %y %m %U:%G %s %T@ %C@ %l\\n'"
+        " | grep -v '^/var/log/supervisor/\\|^/run ' | sort"
     )
     done = command("docker", "exec", found.id, "sh", "-c", script)
     assert done.returncode == 0, done.stderr
@@ -85,7 +87,8 @@ def test_a_dry_run_changes_nothing_and_predicts_everything(
                 assert guess.changed == fact.changed, guess
                 if guess.op not in ("service", "command"):
                     assert guess.changes == fact.changes, guess
-        assert [guess.changed for guess in predicted].count(None) == 0
+        # The package might create the file; everything else can be known.
+        assert [guess.op for guess in predicted if guess.changed is None] == ["command"]
         assert not any(everything_again(host))
     with Bootstrap(machine.ssh_alias, dry_run=True) as again:
         assert not any(everything_again(again))
@@ -195,7 +198,7 @@ def follow(
 
 
 def test_predictions_of_random_programs(machine: Container, host: Bootstrap) -> None:
-    for seed in range(200):
+    for seed in range(int(os.environ.get("REDOCK_TEST_EXAMPLES", "60"))):
         steps = random_program(seed)
         host.execute("rm -rf /srv/r; mkdir /srv/r")
         for op, arguments, options in random_program(seed + 1000)[:4]:

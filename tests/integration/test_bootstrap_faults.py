@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,13 +67,13 @@ def add_host(home: Home, machine: Container, alias: str, **options: str) -> str:
     return alias
 
 
-def fails(alias: str, cause: str, timeout: float = 10, **options: object) -> str:
+def fails(alias: str, cause: str, timeout: float = 10, **options: Any) -> str:
     """Connect in vain; the message of the error."""
     started = time.monotonic()
     with (
         pytest.raises(ConnectionFailed) as caught,
         Bootstrap(alias, timeout=timeout, **options) as host,
-    ):  # type: ignore[arg-type]
+    ):
         host.read_file("/etc/hostname")
     assert caught.value.cause == cause, caught.value
     assert time.monotonic() - started < timeout + 1
@@ -241,15 +242,12 @@ def test_a_hang(machine: Container) -> None:
     with Bootstrap(machine.ssh_alias, timeout=1.0) as host:
         pid = host.call(own_pid)
         ssh(machine.ssh_alias, f"kill -STOP {pid}")
-        for operation, name in (
-            (lambda: host.read_file("/etc/hostname"), "read_file /etc/hostname"),
-        ):
-            started = time.monotonic()
-            with pytest.raises(ConnectionFailed) as caught:
-                operation()
-            assert time.monotonic() - started < 2
-            assert caught.value.cause == "timeout"
-            assert name in str(caught.value)
+        started = time.monotonic()
+        with pytest.raises(ConnectionFailed) as caught:
+            host.read_file("/etc/hostname")
+        assert time.monotonic() - started < 2
+        assert caught.value.cause == "timeout"
+        assert "read_file /etc/hostname" in str(caught.value)
         ssh(machine.ssh_alias, f"kill -9 {pid}")
 
 
