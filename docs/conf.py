@@ -25,9 +25,15 @@ exclude_patterns = ["_build"]
 # Links to other projects' documentation would need the network to build ours.
 nitpicky = True
 nitpick_ignore_regex = [
-    (r"py:.*", r"(collections\.abc|docker|executor|os|subprocess|types|typing)\..*"),
+    (
+        r"py:.*",
+        r"(collections\.abc|docker|execnet|executor|os|pathlib|subprocess|types|typing)\..*",
+    ),
     # Names that are imported for the type checker only, as they stand in the source.
-    (r"py:class", r"(Any|Callable|Client|Engine|Iterator|Mapping|Result|Sequence|TracebackType)"),
+    (
+        r"py:class",
+        r"(AbstractContextManager|Any|Callable|Client|Engine|Iterator|Mapping|Path|Result|Sequence|TracebackType)",
+    ),
     (r"py:.*", r"redock\._.*"),
 ]
 

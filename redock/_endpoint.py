@@ -82,7 +82,10 @@ def find_context(directory: str, name: str, source: str) -> str:
 
     digest = hashlib.sha256(name.encode()).hexdigest()
     metadata = read_json(os.path.join(directory, "contexts", "meta", digest, "meta.json"))
-    url = metadata.get("Endpoints", {}).get("docker", {}).get("Host")
+    try:
+        url = metadata["Endpoints"]["docker"]["Host"]
+    except (KeyError, TypeError):
+        url = None
     if not url:
         raise DockerUnavailable(
             f"the Docker context {name!r} (from {source}) does not exist:"

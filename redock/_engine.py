@@ -82,7 +82,13 @@ class Pending:
         :raises DockerUnavailable: The connection broke.
         """
         response = self.response()
-        return json.loads(response.body) if response.body.strip() else None
+        try:
+            return json.loads(response.body) if response.body.strip() else None
+        except ValueError as error:
+            raise EngineError(
+                f"whoever answers at {self.engine.endpoint} is no Docker engine:"
+                f" it could not {self.what}"
+            ) from error
 
     def response(self) -> _http.Response:
         """
@@ -461,7 +467,11 @@ class Engine:
         query = {"stream": 1, **dict.fromkeys(streams, 1)}
         address = self.endpoint.socket_path
         if address is None:
-            connection = self.client.attach_socket(container, params=query)
+            try:
+                connection = self.client.attach_socket(container, params=query)
+            except failures() as error:
+                what = f"attach to the container {short(container)}"
+                raise EngineError(f"the engine could not {what}: {error}") from error
             return _http.Stream(getattr(connection, "_sock", connection))
         target = f"/containers/{quote(container)}/attach?{urlencode(query)}"
         try:
@@ -624,9 +634,7 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
     """
     try:
         import docker
-        import docker.errors
         import docker.utils
-        import requests.exceptions
     except ImportError as error:
         raise DockerUnavailable(
             f"the Docker SDK for Python cannot be loaded ({error}): pip install docker"
@@ -635,7 +643,7 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
         options = docker.utils.kwargs_from_env() if endpoint.source == "DOCKER_HOST" else {}
         options["base_url"] = endpoint.url
         return docker.APIClient(version="auto", timeout=int(PATIENCE), **options)
-    except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+    except failures() as error:
         raise DockerUnavailable(
             f"no Docker engine answers at {endpoint}: {error} ('redock doctor' tells how)"
         ) from error
@@ -656,8 +664,6 @@ def send_with_sdk(
     :returns: The answer.
     :raises DockerUnavailable: The connection failed.
     """
-    import requests.exceptions
-
     try:
         answer = client.request(
             method,
@@ -666,7 +672,7 @@ def send_with_sdk(
             headers={"Content-Type": kind},
             timeout=timeout,
         )
-    except requests.exceptions.RequestException as error:
+    except failures() as error:
         raise DockerUnavailable(f"the connection to the Docker engine failed: {error}") from error
     headers = {name.lower(): value for name, value in answer.headers.items()}
     return _http.Response(answer.status_code, headers, answer.content)

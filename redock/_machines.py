@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLANKED_LABELS",
+    "LOOPBACK",
     "PORTS",
     "Machine",
     "archive",
@@ -36,6 +37,7 @@ CONTAINER = "container"
 #: Ports for SSH on the loopback interface: below those the kernel hands out by itself (ip(7)).
 PORTS = range(20000, 32000)
 SSH_PORT = "22/tcp"
+LOOPBACK = "127.0.0.1"
 
 
 class Machine:
@@ -73,6 +75,12 @@ class Machine:
             and mount.get("Name") == volume_name(self.instance)
             for mount in mounts
         )
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Address and port of its SSH server; where there are several, one that is not ours."""
+        chosen = (LOOPBACK, self.port)
+        return max(self.published, key=lambda place: place[0] != LOOPBACK, default=chosen)
 
     @property
     def running(self) -> bool:
@@ -133,7 +141,7 @@ def pick_port(name: str, used: Iterable[int]) -> int | None:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind((LOOPBACK, port))
             except OSError:
                 continue
             return port
@@ -184,7 +192,7 @@ def configuration(
         "StdinOnce": True,
         "Tty": False,
         "HostConfig": {
-            "PortBindings": {SSH_PORT: [{"HostIp": "127.0.0.1", "HostPort": str(port)}]},
+            "PortBindings": {SSH_PORT: [{"HostIp": LOOPBACK, "HostPort": str(port)}]},
             # Not "Volumes": a commit would copy those into the image.
             "Mounts": [
                 {

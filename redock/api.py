@@ -26,9 +26,11 @@ from redock._image import Image, Session
 from redock._machines import Machine
 from redock._names import (
     check_hostname,
+    check_ssh_alias,
     container_name,
     hostname_for,
     is_reserved,
+    shown,
     slug,
 )
 from redock._process import Deadline, quote
@@ -261,9 +263,7 @@ class Container:
         session = self.session
         session.container_id, session.instance = machine.id, machine.instance
         session.ssh_alias, session.hostname = machine.alias, machine.hostname
-        session.address, session.port = "127.0.0.1", machine.port
-        for address, port in machine.published:
-            session.address, session.port = address, port
+        session.address, session.port = machine.endpoint
 
     # Starting.
 
@@ -373,8 +373,10 @@ class Container:
                     f"the image {self.image.name} was not made by redock and has no SSH server to"
                     f" start: name it with --base to build on it, and the machine otherwise"
                 )
-            if not self.requested_hostname:
-                self.session.hostname = labels.get(label("hostname")) or None
+            saved, hostname = labels.get(label("name"), ""), labels.get(label("hostname"))
+            if hostname and hostname != hostname_for(saved.rpartition(":")[2]):
+                # It was asked for when the machine was made, so it belongs to what was saved.
+                self.session.hostname = hostname
             return self.image.id
         from redock.base import find_ready_base
 
@@ -558,13 +560,25 @@ class Container:
 
     @property
     def _host_entry(self) -> _ssh.HostEntry:
-        """What ``ssh`` is told about the (running) container."""
+        """
+        What ``ssh`` is told about the (running) container.
+
+        :raises EngineError: The engine publishes it where redock would not.
+        :raises InvalidName: Its alias could be taken for something else.
+        """
         session = self.session
         if session.instance is None or session.port is None:
             self.check_active()
-        assert session.instance and session.port and session.address
+        assert session.instance
+        if session.address != _machines.LOOPBACK or not 0 < (session.port or 0) < 65536:
+            raise EngineError(
+                f"the engine publishes {self.image.name} at {shown(session.address)} port"
+                f" {session.port}, which redock never asks for: 'redock kill {self.image.name}'"
+            )
+        assert session.port
+        alias = check_ssh_alias(self.ssh_alias)
         return _ssh.HostEntry(
-            self.image.name, self.ssh_alias, session.instance, session.port, session.address
+            self.image.name, alias, session.instance, session.port, session.address
         )
 
     def setup_ssh_access(self) -> None:

@@ -309,14 +309,18 @@ def lines_of(stream: Any) -> Any:
     :param stream: Yields bytes of the API's multiplexed format.
     :returns: Yields lines.
     """
+    import codecs
+
     waiting, text = b"", ""
+    # A letter may be split between two pieces.
+    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     for data in stream:
         waiting += data
         while len(waiting) >= 8:
             size = int.from_bytes(waiting[4:8], "big")
             if len(waiting) < 8 + size:
                 break
-            text += b"".join(demultiplex(waiting[: 8 + size])).decode("utf-8", "replace")
+            text += decode(b"".join(demultiplex(waiting[: 8 + size])))
             waiting = waiting[8 + size :]
         *lines, text = text.replace("\r", "\n").split("\n")
         yield from (printable(line) for line in lines if line.strip())

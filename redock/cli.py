@@ -191,6 +191,7 @@ def make_parser() -> Parser:
     verb = add_verb(verbs, "ssh-config", ssh_config, text)
     verb.add_argument("action", choices=("show", "install", "remove"))
     verb.add_argument("--dry-run", action="store_true", help="print the change, do not make it")
+    add_provision(verbs)
     add_verb(verbs, "doctor", examine, "Explain what is missing and how to mend it.")
     return parser
 
@@ -216,6 +217,18 @@ def add_verb(
     verb.set_defaults(run=function)
     add_options(verb, "-v", "-q", *flags, again=True)
     return verb
+
+
+def add_provision(verbs: argparse._SubParsersAction[Parser]) -> None:
+    """
+    Add the command ``provision``.
+
+    :param verbs: Where commands are added.
+    """
+    from redock._arguments import add_provision_arguments
+
+    text = "Bring machines, or any hosts, into the state a script describes."
+    add_provision_arguments(add_verb(verbs, "provision", provision, text))
 
 
 def add_options(parser: argparse.ArgumentParser, *flags: str, again: bool = False) -> None:
@@ -413,6 +426,18 @@ def examine(options: argparse.Namespace) -> int:
     for finding in findings:
         print(finding)
     return 0 if all(finding.good for finding in findings) else 1
+
+
+def provision(options: argparse.Namespace) -> int:
+    """
+    Bring machines into the state a script describes.
+
+    :param options: The command line.
+    :returns: The exit status.
+    """
+    from redock.provision import main as provision_main
+
+    return provision_main(options)
 
 
 def make_containers(options: argparse.Namespace) -> list[Container]:

@@ -1,191 +1,326 @@
-"""The base image and the distributions it is made from, without an engine."""
+"""The base image: its recipe, its names, and registries that refuse or say nothing."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import docker.errors
 import pytest
 
 from redock import _distribution, _recipe, base
-from redock._distribution import RegistrySilent, Release
-from redock._engine import Engine
-from redock.errors import ImageUnavailable, InvalidName
+from redock._engine import Engine, label
+from redock._names import is_reserved
+from redock.base import (
+    base_tag,
+    create_base_image,
+    download_image,
+    find_base_image,
+    find_named_image,
+    find_ready_base,
+    lines_of,
+    refuse_pull,
+    wanted_base,
+)
+from redock.errors import BaseImageFailed, EngineError, ImageUnavailable, InvalidName
+from tests.unit.conftest import PATIENCE
 
-DEB822 = """\
-Types: deb
-# a comment
-URIs: http://mirror.example/debian
-Suites: bookworm bookworm-updates
-Components: main
-
-Types: deb
-URIs: http://mirror.example/debian-security/
-Suites: bookworm-security
-Components: main
-
-Types: deb
-URIs: https://third.example/node
-Suites: nodistro
-Components: main
-
-Enabled: no
-Types: deb
-URIs: http://disabled.example
-Suites: bookworm-updates
-"""
+# The recipe.
 
 
-def test_the_fingerprint_changes_with_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = {_recipe.fingerprint()}
-    for name in ("BOOT_SCRIPT", "SSHD_CONFIG", "SETUP", "PACKAGES", "HELD", "POLICY"):
-        value = getattr(_recipe, name)
-        more = (*value, "more") if isinstance(value, tuple) else value + "# more\n"
-        monkeypatch.setattr(_recipe, name, more)
-        seen.add(_recipe.fingerprint())
-    assert len(seen) == 7
+def test_the_hash_of_the_recipe_is_stable() -> None:
+    assert _recipe.fingerprint() == _recipe.fingerprint()
+    assert len(_recipe.fingerprint()) == 16
 
 
-def test_the_recipe_mentions_no_unreplaced_part() -> None:
-    assert "@" not in _recipe.setup_script().replace("$@", "")
-    assert "openssh-server" in _recipe.setup_script()
+@pytest.mark.parametrize("path", sorted(_recipe.files()))
+@pytest.mark.parametrize("change", ["contents", "mode", "name"])
+def test_any_change_of_any_file_changes_the_hash(
+    path: str, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _recipe.fingerprint()
+    files = _recipe.files()
+    mode, contents = files.pop(path)
+    if change == "contents":
+        files[path] = (mode, contents + "#")
+    elif change == "mode":
+        files[path] = (mode ^ 0o100, contents)
+    else:
+        files[path + "x"] = (mode, contents)
+    monkeypatch.setattr(_recipe, "files", lambda: files)
+    assert _recipe.fingerprint() != before
 
 
-@pytest.mark.parametrize("wrong", ["Ubuntu:24.04", "a b", "a:b:c", "-x", "ubuntu@sha256:00", "x:"])
-def test_base_images_that_are_no_names(wrong: str) -> None:
-    with pytest.raises(InvalidName):
-        base.wanted_base(wrong)
+@pytest.mark.parametrize("name", ["SETUP", "PACKAGES", "HELD", "IDENTITY_DIRECTORY"])
+def test_any_change_of_the_script_changes_the_hash(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _recipe.fingerprint()
+    value = getattr(_recipe, name)
+    monkeypatch.setattr(_recipe, name, (*value, "x") if isinstance(value, tuple) else value + "x")
+    assert _recipe.fingerprint() != before
 
 
-def test_base_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert base.wanted_base(None) is None
-    assert base.wanted_base("debian") == "debian:latest"
-    assert base.wanted_base("localhost:5000/me/x") == "localhost:5000/me/x:latest"
-    monkeypatch.setenv("REDOCK_BASE", "debian:12")
-    assert base.wanted_base(None) == "debian:12"
-    assert base.wanted_base("ubuntu:22.04") == "ubuntu:22.04"
-    assert base.base_tag(None) == "base"
-    assert base.base_tag("localhost:5000/me/x:1") == "base-localhost-5000-me-x-1"
+def test_the_script_installs_what_the_manual_lists() -> None:
+    script = _recipe.setup_script()
+    for package in ("openssh-server", "supervisor", "python3", "rsync", "iproute2"):
+        assert package in script
+    for package in ("initscripts", "upstart"):
+        assert package in script
+    assert "@PACKAGES@" not in script
+    assert "@HELD@" not in script
+    assert "rm -f /etc/ssh/ssh_host_*" in script
+
+
+def test_the_ssh_server_takes_keys_only() -> None:
+    lines = _recipe.SSHD_CONFIG.splitlines()
+    for line in (
+        "PasswordAuthentication no",
+        "KbdInteractiveAuthentication no",
+        "PermitEmptyPasswords no",
+        "PermitRootLogin prohibit-password",
+    ):
+        assert line in lines
+    assert not any(line.startswith("Subsystem") for line in lines)
+
+
+# Names.
 
 
 @pytest.mark.parametrize(
-    ("reason", "status", "kind"),
+    ("asked", "wanted"),
     [
-        ("pull access denied for x, repository does not exist", 404, ImageUnavailable),
-        ("manifest for x:y not found: manifest unknown", 404, ImageUnavailable),
-        ('Get "https://r/v2/": dial tcp: lookup r: no such host', 500, RegistrySilent),
-        ("dial tcp 192.0.2.1:443: connect: connection refused", 500, RegistrySilent),
-        ("net/http: request canceled (Client.Timeout exceeded)", 500, RegistrySilent),
+        ("debian:12", "debian:12"),
+        ("debian", "debian:latest"),
+        ("localhost:5000/debian", "localhost:5000/debian:latest"),
+        ("localhost:5000/debian:12", "localhost:5000/debian:12"),
+        ("me/image:Tag", "me/image:Tag"),
     ],
 )
-def test_a_silent_registry_is_not_one_that_refuses(
-    reason: str, status: int, kind: type[ImageUnavailable]
+def test_a_base_is_the_name_of_an_image(asked: str, wanted: str) -> None:
+    assert wanted_base(asked) == wanted
+
+
+@pytest.mark.parametrize(
+    "asked", ["A:b", "a:b:c", ":", "a b", "-x", "a:", "../x", "a@sha256:0", "a\n"]
+)
+def test_a_base_outside_the_grammar_is_refused(asked: str) -> None:
+    with pytest.raises(InvalidName, match="invalid base image"):
+        wanted_base(asked)
+
+
+def test_what_is_asked_for_comes_before_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wanted_base(None) is None
+    monkeypatch.setenv("REDOCK_BASE", "debian:13")
+    assert wanted_base(None) == "debian:13"
+    assert wanted_base("debian:12") == "debian:12"
+
+
+def test_each_base_has_a_reserved_name_of_its_own() -> None:
+    tags = [base_tag(wanted) for wanted in (None, "debian:12", "debian:13", "me/image:x")]
+    assert tags == ["base", "base-debian-12", "base-debian-13", "base-me-image-x"]
+    assert all(is_reserved("redock", tag) for tag in tags)
+
+
+# Registries.
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "manifest for debian:99 not found: manifest unknown",
+        "pull access denied for x, repository does not exist",
+        "unauthorized: authentication required",
+        "no matching manifest for linux/arm64",
+    ],
+)
+def test_a_registry_that_refuses_has_no_such_image(reason: str) -> None:
+    with pytest.raises(ImageUnavailable, match="cannot be downloaded") as caught:
+        refuse_pull("debian:99", reason, 500)
+    assert not isinstance(caught.value, _distribution.RegistrySilent)
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        ('Get "https://x/v2/": dial tcp: lookup x on 127.0.0.1:53: no such host', 500),
+        ('Get "https://x/v2/": dial tcp: lookup x: no such host', 404),
+        ("net/http: request canceled while waiting for connection", 500),
+        ("connection\nrefused", 0),
+    ],
+)
+def test_a_registry_out_of_reach_is_silent(reason: str, status: int) -> None:
+    with pytest.raises(_distribution.RegistrySilent) as caught:
+        refuse_pull("debian:12", reason, status)
+    assert "\n" not in str(caught.value)
+
+
+class Registry:
+    """A connection of the SDK whose pulls do what a test says."""
+
+    def __init__(self, pull: Callable[[], Iterator[dict[str, object]]]) -> None:
+        self.do_pull = pull
+
+    def pull(self, *_: object, **__: object) -> Iterator[dict[str, object]]:
+        return self.do_pull()
+
+
+class FakeEngine(Engine):
+    """An engine with a registry, that has the images it was told."""
+
+    def __init__(self, pull: Callable[[], Iterator[dict[str, object]]]) -> None:
+        super().__init__()
+        self.here: dict[str, dict[str, Any]] = {}
+        self._client = Registry(pull)  # type: ignore[assignment]
+
+    def inspect_image(self, image: str) -> dict[str, Any] | None:
+        return self.here.get(image)
+
+
+def test_an_image_that_is_here_is_not_downloaded() -> None:
+    engine = FakeEngine(lambda: pytest.fail("not asked for"))
+    engine.here["debian:12"] = {"Id": "sha256:1"}
+    download_image(engine, "debian", "12")
+    assert find_named_image(engine, "debian", "12") == "sha256:1"
+    assert find_named_image(engine, "debian", "13") is None
+
+
+def test_an_image_is_downloaded() -> None:
+    def pull() -> Iterator[dict[str, object]]:
+        yield {"status": "Pulling", "id": "12"}
+        engine.here["debian:12"] = {"Id": "sha256:1"}
+        yield {"status": "Done"}
+
+    engine = FakeEngine(pull)
+    download_image(engine, "debian", "12")
+
+
+def test_a_registry_that_says_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+
+    def pull() -> Iterator[dict[str, object]]:
+        released.wait(PATIENCE)
+        yield {}
+
+    monkeypatch.setattr(base, "REGISTRY_PATIENCE", 0.05)
+    try:
+        with pytest.raises(_distribution.RegistrySilent, match=r"within 0\.05 seconds"):
+            download_image(FakeEngine(pull), "debian", "12")
+    finally:
+        released.set()
+
+
+def test_a_registry_has_ten_seconds() -> None:
+    assert base.REGISTRY_PATIENCE <= 10
+
+
+def test_a_download_may_pause_longer_than_a_registry_may_be_silent(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(ImageUnavailable) as caught:
-        base.refuse_pull("x:y", reason, status)
-    assert type(caught.value) is kind
+    def pull() -> Iterator[dict[str, object]]:
+        yield {"status": "Pulling"}
+        threading.Event().wait(0.2)
+        engine.here["debian:12"] = {"Id": "sha256:1"}
+        yield {"status": "Done"}
 
-
-def test_a_registry_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Client:
-        def pull(self, *_: object, **__: object) -> Iterator[object]:
-            time.sleep(3)
-            yield {}
-
-    engine = Engine()
-    monkeypatch.setattr(engine, "_client", Client())
     monkeypatch.setattr(base, "REGISTRY_PATIENCE", 0.1)
-    with pytest.raises(RegistrySilent, match=r"within 0\.1 seconds"):
-        list(base.pull_events(engine, "x", "y"))
+    engine = FakeEngine(pull)
+    download_image(engine, "debian", "12")
 
 
-@pytest.mark.parametrize(
-    ("image", "release"),
-    [
-        ("debian:12", "debian:bookworm"),
-        ("debian:12.5-slim", "debian:bookworm"),
-        ("debian:trixie-slim", "debian:trixie"),
-        ("ubuntu:24.04", "ubuntu:noble"),
-        ("docker.io/library/ubuntu:jammy", "ubuntu:jammy"),
-        ("debian:sid", "debian:sid"),
-    ],
-)
-def test_known_releases(image: str, release: str) -> None:
-    found = _distribution.find_release(image)
-    assert found is not None
-    assert found.image == release
+def test_an_error_in_the_middle_of_a_download_is_classified() -> None:
+    def pull() -> Iterator[dict[str, object]]:
+        yield {"error": "manifest unknown"}
+
+    with pytest.raises(ImageUnavailable, match="manifest unknown"):
+        download_image(FakeEngine(pull), "debian", "12")
 
 
-@pytest.mark.parametrize("image", ["alpine:3", "me/debian:12", "ubuntu:latest", "debian:potato"])
-def test_unknown_releases(image: str) -> None:
-    assert _distribution.find_release(image) is None
+def test_an_error_of_the_sdk_is_classified() -> None:
+    def pull() -> Iterator[dict[str, object]]:
+        raise docker.errors.APIError("x", explanation="dial tcp: lookup x: no such host")
+        yield {}
+
+    with pytest.raises(_distribution.RegistrySilent, match="no such host"):
+        download_image(FakeEngine(pull), "debian", "12")
 
 
-def test_the_hosts_sources_in_both_formats(tmp_path: Path) -> None:
-    parts = tmp_path / "sources.list.d"
-    parts.mkdir()
-    (parts / "debian.sources").write_text(DEB822)
-    (parts / "old.list").write_text("deb [arch=amd64] http://old.example/x jammy main\n# deb no\n")
-    (parts / "ignored.save").write_text("deb http://no.example x main\n")
-    (tmp_path / "sources.list").write_text("deb cdrom:[x]/ x main\ndeb http://a.example/u x main\n")
-    assert list(_distribution.host_sources(str(tmp_path))) == [
-        ("http://a.example/u", ["x"]),
-        ("http://mirror.example/debian", ["bookworm", "bookworm-updates"]),
-        ("http://mirror.example/debian-security", ["bookworm-security"]),
-        ("https://third.example/node", ["nodistro"]),
-        ("http://old.example/x", ["jammy"]),
-    ]
+def test_a_mistake_of_ours_is_not_taken_for_a_silent_registry() -> None:
+    def pull() -> Iterator[dict[str, object]]:
+        raise ZeroDivisionError
+        yield {}
+
+    with pytest.raises(ZeroDivisionError):
+        download_image(FakeEngine(pull), "debian", "12")
 
 
-def test_sources_for_apt_inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    near = Release("debian", "bookworm", "http://m.example/d", "http://m.example/s")
-    assert _distribution.apt_sources(near).splitlines() == [
-        "deb http://m.example/d bookworm main",
-        "deb http://m.example/d bookworm-updates main",
-        "deb http://m.example/s bookworm-security main",
-    ]
-    assert _distribution.apt_sources(Release("debian", "trixie")) == ""
-    assert _distribution.apt_sources(Release("debian", "trixie", "https://m.example/d")) == ""
-    monkeypatch.setenv("REDOCK_MIRROR", "http://mine.example/d")
-    assert "http://mine.example/d sid" in _distribution.apt_sources(Release("debian", "sid"))
+def test_an_image_that_vanished_is_one_line() -> None:
+    with pytest.raises(ImageUnavailable, match="is not there"):
+        download_image(FakeEngine(lambda: iter([{"status": "Done"}])), "debian", "12")
 
 
-def test_what_is_made_when_no_registry_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Release("debian", "bookworm", "http://m.example/d")
-    monkeypatch.setattr(_distribution, "host_release", lambda: host)
-    problems = {"ubuntu:noble": "no mirror answers", "debian:bookworm": "", "debian:trixie": ""}
-    monkeypatch.setattr(_distribution, "find_problem", lambda release: problems[release.image])
-    choose = _distribution.choose_release
-    assert choose("debian:trixie", True, "silence").image == "debian:trixie"
-    assert choose("ubuntu:24.04", False, "silence") is host
-    with pytest.raises(ImageUnavailable, match="silence; no mirror answers"):
-        choose("ubuntu:24.04", True, "silence")
-    with pytest.raises(ImageUnavailable, match="does not know its release"):
-        choose("alpine:3", True, "silence")
-    problems["debian:bookworm"] = "no mirror here"
-    with pytest.raises(ImageUnavailable, match="no mirror here"):
-        choose("ubuntu:24.04", False, "silence")
+def test_a_name_the_engine_does_not_take_is_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: FakeEngine, image: str) -> None:
+        raise EngineError("invalid reference", 400)
+
+    monkeypatch.setattr(FakeEngine, "inspect_image", refuse)
+    assert find_named_image(FakeEngine(lambda: iter(())), "X", "y") is None
 
 
-def test_packages_that_cannot_be_verified_are_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+# Finding.
+
+
+def described(recipe: str) -> dict[str, Any]:
+    return {"Id": "sha256:2", "Config": {"Labels": {label("recipe"): recipe}}}
+
+
+def test_a_base_of_this_recipe_is_ready() -> None:
+    engine = FakeEngine(lambda: iter(()))
+    assert find_ready_base(engine) is None
+    engine.here["redock:base"] = described(_recipe.fingerprint())
+    assert find_ready_base(engine) == find_base_image(engine) == "sha256:2"
+    assert create_base_image(engine) == "sha256:2"
+    assert find_ready_base(engine, "debian:12") is None
+
+
+@pytest.mark.parametrize("labels", [None, {}, {label("recipe"): "0123456789abcdef"}])
+def test_a_base_of_another_recipe_is_not(labels: dict[str, str] | None) -> None:
+    engine = FakeEngine(lambda: iter(()))
+    engine.here["redock:base"] = {"Id": "sha256:2", "Config": {"Labels": labels}}
+    assert find_ready_base(engine) is None
+
+
+def test_a_base_nobody_can_make_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, redock_home: Path
 ) -> None:
-    monkeypatch.setitem(_distribution.KEYRINGS, "debian", str(tmp_path / "none"))
-    problem = _distribution.find_problem(Release("debian", "bookworm", "http://m.example"))
-    assert "cannot be verified" in problem
+    def refuse(*_: object) -> None:
+        raise BaseImageFailed("a step failed", "the log")
+
+    monkeypatch.setattr(base, "build", refuse)
+    with pytest.raises(BaseImageFailed) as caught:
+        find_base_image(FakeEngine(lambda: iter(())))
+    assert caught.value.log == "the log"
+    # The lock is free again.
+    monkeypatch.setattr(base, "build", lambda *_: "sha256:3")
+    assert find_base_image(FakeEngine(lambda: iter(()))) == "sha256:3"
 
 
-def test_locales() -> None:
-    assert _distribution.is_locale("nl_NL.UTF-8")
-    for other in ("C.UTF-8", "en_US.UTF-8", "nl_NL", "x; id", "", "nl_NL.UTF-8\n"):
-        assert not _distribution.is_locale(other)
+# Output.
 
 
-def test_lines_of_a_container() -> None:
-    def frame(text: bytes) -> bytes:
-        return b"\1\0\0\0" + len(text).to_bytes(4, "big") + text
+def piece(data: bytes) -> bytes:
+    return b"\x01\0\0\0" + len(data).to_bytes(4, "big") + data
 
-    packed = frame(b"one\ntw") + frame(b"o\r50%\r\x1b[1mdone")
-    pieces = [packed[start : start + 5] for start in range(0, len(packed), 5)]
-    assert list(base.lines_of(pieces)) == ["one", "two", "50%", "[1mdone"]
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_output_is_split_into_lines_however_it_arrives(size: int) -> None:
+    raw = piece(b"one\ntw") + piece(b"o\r\n\x1b[31mthree\r50%\r100%\n\n") + piece(b"end")
+    chunks = [raw[start : start + size] for start in range(0, len(raw), size)]
+    assert list(lines_of(iter(chunks))) == ["one", "two", "[31mthree", "50%", "100%", "end"]
+
+
+def test_a_letter_may_be_split_between_two_pieces() -> None:
+    raw = piece("größe".encode()[:3]) + piece("größe".encode()[3:] + b"\n")
+    assert list(lines_of(iter([raw]))) == ["größe"]

@@ -6,7 +6,6 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -380,18 +379,15 @@ def test_without_ssh_keygen_nothing_is_left(
 
 def test_only_abandoned_host_keys_are_collected(redock_home: Path) -> None:
     _ssh.install(entry_of(), KEY)
-    abandoned, fresh = (redock_home / "ssh" / name for name in (".new-1", ".new-2"))
+    # Process numbers end below this one (proc(5), pid_max).
+    names = (".new-4194305-00", f".new-{os.getpid()}-00")
+    abandoned, fresh = (redock_home / "ssh" / name for name in names)
     for directory in (abandoned, fresh):
         directory.mkdir()
         (directory / "key").touch()
-    long_ago = time.time() - 7200
-    os.utime(abandoned, (long_ago, long_ago))
     _ssh.install(entry_of("me:other"), KEY)
     assert not abandoned.exists()
     assert fresh.exists()
-
-
-# Disks that cannot be written.
 
 
 def test_a_read_only_directory_is_one_line(sandbox: Path, redock_home: Path) -> None:
