@@ -39,6 +39,7 @@ setup(
         "pytest": ["pytest>=8"],
         "templates": ["Jinja2>=3.1"],
         "dev": [
+            "ansible-core",
             "furo",
             "hypothesis",
             "mypy",

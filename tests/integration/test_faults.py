@@ -469,7 +469,8 @@ class Interrupted:
         time.sleep(moment)
         # A terminal sends its signals to everybody, a supervisor sends them to the program.
         send = os.killpg if number in (signal.SIGINT, signal.SIGHUP) else os.kill
-        with contextlib.suppress(ProcessLookupError):
+        # Only one that has not been waited for: its number may be another's by then.
+        if process.poll() is None:
             send(process.pid, number)
         _, self.stderr = process.communicate(timeout=PATIENCE)
         self.status = process.returncode
