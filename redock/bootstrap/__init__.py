@@ -1351,11 +1351,12 @@ class Bootstrap:
 
         The source of the function is sent. It has to be a function of its own,
         written with ``def``, that imports what it needs itself. Arguments and results are
-        None, booleans, numbers, text, bytes, and lists, tuples, sets and dictionaries
-        of these. It runs in a dry run, too.
+        None, booleans, numbers (integers not below -2**31), text, bytes, and lists,
+        tuples, sets and dictionaries of these. It runs in a dry run, too.
 
         >>> def count(directory):
         ...     import os
+        ...
         ...     return len(os.listdir(directory))
         >>> host.call(count, directory="/etc/ssh") > 1
         True
@@ -1372,14 +1373,7 @@ class Bootstrap:
         source, name = pure_source(function)
         values, _ = reveal(arguments)
         request = {"source": source, "name": name, "arguments": values}
-        try:
-            return self._ask("call", request, f"call {name}")[0]
-        except OperationFailed:
-            raise
-        except Exception as error:
-            if type(error).__name__ == "DumpError":
-                raise InvalidArgument(f"call {name}: {error}") from None
-            raise
+        return self._ask("call", request, f"call {name}")[0]
 
 
 class _Pending:
