@@ -23,9 +23,9 @@ from collections.abc import Callable
 from typing import Any
 
 from redock import _machines
+from redock._connection import wait_for_banner
 from redock._engine import KIND, Engine
 from redock._process import Deadline
-from redock._ssh import wait_for_banner
 from redock.base import find_base_image
 
 LABEL = {KIND: "benchmark"}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import sys
 import threading
 import types
@@ -32,7 +33,15 @@ IMPORTING = threading.Lock()
 
 
 class PlainFiles:
-    """The few methods of an execution context that update-dotdee calls."""
+    """
+    The few methods of an execution context that update-dotdee calls.
+
+    :param own: The files are redock's alone: always private, and whatever their names, fragments
+                (default: the user's, whose mode, owner and symbolic links stay).
+    """
+
+    def __init__(self, own: bool = False) -> None:
+        self.own = own
 
     def is_directory(self, path: str) -> bool:
         """Check whether a directory exists."""
@@ -52,7 +61,7 @@ class PlainFiles:
             name
             for name in os.listdir(path)
             if os.path.isfile(os.path.join(path, name))
-            and not name.endswith(("~", ".orig", ".bak"))
+            and (self.own or not name.endswith(("~", ".orig", ".bak")))
         ]
 
     def read_file(self, path: str) -> bytes:
@@ -62,8 +71,14 @@ class PlainFiles:
     def write_file(self, path: str, contents: bytes | str) -> None:
         """Write a whole file atomically, unless it has these contents already."""
         data = contents.encode("ascii") if isinstance(contents, str) else contents
-        if read_bytes(path) != data:
-            atomic_write(path, data)
+        if read_bytes(path) == data:
+            return
+        mode, owner = 0o600, None
+        if not self.own and os.path.exists(path):
+            path = os.path.realpath(path)
+            found = os.stat(path)
+            mode, owner = stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid)
+        atomic_write(path, data, mode, owner)
 
     def execute(self, program: str, *arguments: str, **_options: Any) -> None:
         """Do what update-dotdee runs programs for: make the directory, keep the first file."""
@@ -106,7 +121,8 @@ def load() -> ModuleType:
     if not callable(update_dotdee.natsort):
         # The packages naturalsort and natsort both install a module "natsort".
         update_dotdee.natsort = sorted
-    logging.getLogger("update_dotdee").setLevel(logging.WARNING)
+    # That it overwrites redock's own file is no news.
+    logging.getLogger("update_dotdee").setLevel(logging.ERROR)
     module: ModuleType = update_dotdee
     return module
 
@@ -123,7 +139,7 @@ def assemble(filename: str, directory: str, *, force: bool) -> None:
     with IMPORTING:
         module = load()
     tool = module.UpdateDotDee(
-        filename=filename, directory=directory, force=force, context=PlainFiles()
+        filename=filename, directory=directory, force=force, context=PlainFiles(own=force)
     )
     try:
         tool.update_file()

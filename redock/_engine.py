@@ -13,16 +13,17 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 from urllib.parse import quote, urlencode
 
 from redock import _http
+from redock._endpoint import Endpoint, check_local, find_endpoint
 from redock.errors import DockerUnavailable, EngineError, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from typing import Any
+    import threading
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any, ClassVar
 
     import docker
 
@@ -41,7 +42,6 @@ logger = logging.getLogger(__name__)
 #: The name space of all labels redock puts on what it makes.
 LABEL = "io.redock."
 KIND = LABEL + "kind"
-DEFAULT_SOCKET = "/var/run/docker.sock"
 #: Seconds of silence after which the engine counts as hung.
 PATIENCE = 60.0
 #: Seconds a commit may take: the time grows with what changed.
@@ -56,94 +56,6 @@ def label(name: str) -> str:
     :returns: The name with redock's name space in front.
     """
     return LABEL + name
-
-
-class Endpoint:
-    """
-    Where an engine is and who said so.
-
-    :param url: ``unix://``, ``tcp://``, ``http://``, ``https://``, ``ssh://`` or ``npipe://``.
-    :param source: What named it: ``DOCKER_HOST``, a context, or ``default``.
-    """
-
-    __slots__ = ("source", "url")
-
-    def __init__(self, url: str, source: str) -> None:
-        self.url = url
-        self.source = source
-
-    @property
-    def socket_path(self) -> str | None:
-        """The pathname of the local socket, None when the engine is reached otherwise."""
-        return self.url.removeprefix("unix://") if self.url.startswith("unix://") else None
-
-    def __str__(self) -> str:
-        return self.url if self.source == "default" else f"{self.url} (from {self.source})"
-
-
-def find_endpoint() -> Endpoint:
-    """
-    Find the engine the user means, by the rules of the ``docker`` program.
-
-    ``DOCKER_HOST`` comes first, then ``DOCKER_CONTEXT``, then the current
-    context of ``~/.docker/config.json``, then the default socket or, where
-    that does not exist, the socket of a rootless engine.
-
-    :returns: The endpoint.
-    :raises DockerUnavailable: The context does not exist.
-    """
-    host = os.environ.get("DOCKER_HOST", "").strip()
-    if host:
-        return Endpoint(host if "://" in host else f"tcp://{host}", "DOCKER_HOST")
-    directory = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
-    name, source = os.environ.get("DOCKER_CONTEXT", ""), "DOCKER_CONTEXT"
-    if not name:
-        config = os.path.join(directory, "config.json")
-        name, source = read_json(config).get("currentContext") or "", config
-    if name and name != "default":
-        return Endpoint(find_context(directory, name, source), f"context {name}")
-    rootless = os.path.join(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent"), "docker.sock")
-    if not os.path.exists(DEFAULT_SOCKET) and os.path.exists(rootless):
-        return Endpoint(f"unix://{rootless}", "the rootless socket")
-    return Endpoint(f"unix://{DEFAULT_SOCKET}", "default")
-
-
-def find_context(directory: str, name: str, source: str) -> str:
-    """
-    Look up a Docker context.
-
-    :param directory: Docker's configuration directory.
-    :param name: The name of the context.
-    :param source: What named it, for the message.
-    :returns: The URL of the engine.
-    :raises DockerUnavailable: There is no such context.
-    """
-    import hashlib
-
-    digest = hashlib.sha256(name.encode()).hexdigest()
-    metadata = read_json(os.path.join(directory, "contexts", "meta", digest, "meta.json"))
-    url = metadata.get("Endpoints", {}).get("docker", {}).get("Host")
-    if not url:
-        raise DockerUnavailable(
-            f"the Docker context {name!r} (from {source}) does not exist:"
-            " see 'docker context ls', choose another with 'docker context use NAME'"
-        )
-    return str(url)
-
-
-def read_json(path: str) -> dict[str, Any]:
-    """
-    Read a JSON object that need not be there.
-
-    :param path: The pathname.
-    :returns: The object, empty when there is none that can be read.
-    """
-    try:
-        with open(path, encoding="utf-8") as handle:
-            loaded = json.load(handle)
-    except (OSError, ValueError):
-        return {}
-    return loaded if isinstance(loaded, dict) else {}
 
 
 class Pending:
@@ -170,7 +82,13 @@ class Pending:
         :raises DockerUnavailable: The connection broke.
         """
         response = self.response()
-        return json.loads(response.body) if response.body.strip() else None
+        try:
+            return json.loads(response.body) if response.body.strip() else None
+        except ValueError as error:
+            raise EngineError(
+                f"whoever answers at {self.engine.endpoint} is no Docker engine:"
+                f" it could not {self.what}"
+            ) from error
 
     def response(self) -> _http.Response:
         """
@@ -475,12 +393,14 @@ class Engine:
             "author": author or "",
             "changes": "\n".join(changes),
         }
-        committed = self.request(
-            "POST",
-            "/commit",
-            f"commit the container {short(container)}",
-            query=query,
-            timeout=COMMIT_PATIENCE,
+        committed = to_the_end(
+            lambda: self.request(
+                "POST",
+                "/commit",
+                f"commit the container {short(container)}",
+                query=query,
+                timeout=COMMIT_PATIENCE,
+            )
         )
         return str(committed["Id"])
 
@@ -545,7 +465,11 @@ class Engine:
         query = {"stream": 1, **dict.fromkeys(streams, 1)}
         address = self.endpoint.socket_path
         if address is None:
-            connection = self.client.attach_socket(container, params=query)
+            try:
+                connection = self.client.attach_socket(container, params=query)
+            except failures() as error:
+                what = f"attach to the container {short(container)}"
+                raise EngineError(f"the engine could not {what}: {error}") from error
             return _http.Stream(getattr(connection, "_sock", connection))
         target = f"/containers/{quote(container)}/attach?{urlencode(query)}"
         try:
@@ -636,6 +560,57 @@ class Engine:
         return dict(self.request("GET", "/version", "tell its version", timeout=10.0))
 
 
+def to_the_end(function: Callable[[], Any]) -> Any:
+    """
+    Call a function and, when we are interrupted, wait for its end nevertheless.
+
+    An engine goes on with what it was asked to do: with the container paused,
+    and to give the image its name later than we would have thought.
+
+    :param function: What to call, in a thread of its own.
+    :returns: What it returned.
+    """
+    import queue
+    import threading
+
+    outcome: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            outcome.put((function(), None))
+        except Exception as error:
+            # It belongs to the thread that waits, whatever it is.
+            outcome.put((None, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    Unfinished.threads.append(thread)
+    thread.start()
+    try:
+        answer, error = outcome.get()
+    except BaseException:
+        finish()
+        raise
+    finally:
+        Unfinished.threads.remove(thread)
+    if error is not None:
+        raise error
+    return answer
+
+
+class Unfinished:
+    """What must not be left to itself."""
+
+    threads: ClassVar[list[threading.Thread]] = []
+
+
+def finish() -> None:
+    """Wait for what :func:`to_the_end` began, in whatever thread; a second interrupt ends that."""
+    for thread in list(Unfinished.threads):
+        if thread.is_alive():
+            logger.warning("Waiting for the engine to finish; interrupt again to leave it alone")
+            thread.join()
+
+
 def short(container: str) -> str:
     """
     Shorten the id of a container for a message; names stay as they are.
@@ -644,30 +619,6 @@ def short(container: str) -> str:
     :returns: The name, or twelve digits of the id.
     """
     return container[:12] if len(container) == 64 else container
-
-
-def check_local(endpoint: Endpoint) -> None:
-    """
-    Refuse an engine on another machine: ports are published on its loopback, not on ours.
-
-    :param endpoint: Where the engine is.
-    :raises DockerUnavailable: The engine is remote, or the address makes no sense.
-    """
-    scheme, _, rest = endpoint.url.partition("://")
-    if scheme == "unix" and rest.startswith("/"):
-        return
-    host = rest.partition("/")[0].rpartition(":")[0] or rest.partition("/")[0]
-    if scheme in ("tcp", "http", "https") and host in ("localhost", "127.0.0.1", "[::1]"):
-        return
-    if scheme in ("tcp", "http", "https", "ssh") and host:
-        raise DockerUnavailable(
-            f"the Docker engine at {endpoint} is on another machine, where redock cannot reach"
-            " the SSH servers of its containers yet: run redock on that machine"
-        )
-    raise DockerUnavailable(
-        f"cannot make sense of the engine address {endpoint}:"
-        " give DOCKER_HOST as unix:///path/to/socket"
-    )
 
 
 def connect(endpoint: Endpoint) -> docker.APIClient:
@@ -680,9 +631,7 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
     """
     try:
         import docker
-        import docker.errors
         import docker.utils
-        import requests.exceptions
     except ImportError as error:
         raise DockerUnavailable(
             f"the Docker SDK for Python cannot be loaded ({error}): pip install docker"
@@ -691,7 +640,7 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
         options = docker.utils.kwargs_from_env() if endpoint.source == "DOCKER_HOST" else {}
         options["base_url"] = endpoint.url
         return docker.APIClient(version="auto", timeout=int(PATIENCE), **options)
-    except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+    except failures() as error:
         raise DockerUnavailable(
             f"no Docker engine answers at {endpoint}: {error} ('redock doctor' tells how)"
         ) from error
@@ -712,8 +661,6 @@ def send_with_sdk(
     :returns: The answer.
     :raises DockerUnavailable: The connection failed.
     """
-    import requests.exceptions
-
     try:
         answer = client.request(
             method,
@@ -722,7 +669,7 @@ def send_with_sdk(
             headers={"Content-Type": kind},
             timeout=timeout,
         )
-    except requests.exceptions.RequestException as error:
+    except failures() as error:
         raise DockerUnavailable(f"the connection to the Docker engine failed: {error}") from error
     headers = {name.lower(): value for name, value in answer.headers.items()}
     return _http.Response(answer.status_code, headers, answer.content)
@@ -767,5 +714,11 @@ def failures() -> tuple[type[Exception], ...]:
     """
     import docker.errors
     import requests.exceptions
+    import urllib3.exceptions
 
-    return (docker.errors.DockerException, requests.exceptions.RequestException)
+    return (
+        docker.errors.DockerException,
+        docker.errors.StreamParseError,
+        requests.exceptions.RequestException,
+        urllib3.exceptions.HTTPError,
+    )

@@ -8,6 +8,7 @@ replaced, because a replaced lock file lets two processes in.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -98,24 +99,26 @@ def choose_home(wanted: str, default: str) -> str:
     :raises SettingsError: ``$REDOCK_HOME`` cannot be used.
     :raises StateError: No directory at all can be used.
     """
-    problem = find_problem(default)
+    problem = find_problem(default, ours=not wanted)
     if not problem:
         return default
     if wanted:
         raise SettingsError(f"{HOME_VARIABLE}={wanted!r} cannot be used: {problem}")
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     instead = os.path.join(runtime, "redock") if runtime else f"/tmp/redock-{os.getuid()}"  # noqa: S108
-    if find_problem(instead):
+    if find_problem(instead, ours=True):
         raise StateError(f"{default} cannot be used: {problem}; set {HOME_VARIABLE} to a directory")
     logger.warning("%s cannot be used (%s), using %s instead", default, problem, instead)
     return instead
 
 
-def find_problem(directory: str) -> str:
+def find_problem(directory: str, *, ours: bool) -> str:
     """
     Find out why a directory cannot hold redock's files; create it if it can.
 
     :param directory: A pathname.
+    :param ours: Nobody but redock has a use for it: it is made private where it is not (an old
+                 redock made it with the umask). One that somebody named may be anything.
     :returns: The reason, empty when the directory can be used.
     """
     if not os.path.isabs(directory):
@@ -124,13 +127,15 @@ def find_problem(directory: str) -> str:
         if unreadable in directory:
             return f"ssh cannot read a path that contains {unreadable!r}"
     try:
-        os.makedirs(directory, 0o700, exist_ok=True)
+        make_directories(directory)
         found = os.stat(directory)
         if not stat.S_ISDIR(found.st_mode):
             return "it is not a directory"
         if found.st_uid != os.getuid():
             return f"it belongs to user id {found.st_uid}"
-        if stat.S_IMODE(found.st_mode) & 0o077:
+        if found.st_mode & (0o002 if ours else 0o022):
+            return "others may write to it"
+        if ours and stat.S_IMODE(found.st_mode) & 0o077:
             os.chmod(directory, 0o700)
         if not os.access(directory, os.W_OK | os.X_OK) or is_read_only(directory):
             return "it is read-only"
@@ -168,18 +173,27 @@ def ensure_directory(directory: str) -> str:
     :raises StateError: It does not exist and cannot be created.
     """
     try:
-        if not os.path.isdir(directory):
-            parent = os.path.dirname(directory)
-            if parent != directory:
-                ensure_directory(parent)
-            os.mkdir(directory, 0o700)
-            os.chmod(directory, 0o700)
-    except FileExistsError:
-        # Another process was faster.
-        pass
+        make_directories(directory)
     except OSError as error:
         raise StateError(f"cannot create {directory}: {error.strerror}") from error
     return directory
+
+
+def make_directories(directory: str) -> None:
+    """
+    Create a private directory and what is missing above it, unless it exists.
+
+    :param directory: A pathname.
+    """
+    if os.path.isdir(directory):
+        return
+    parent = os.path.dirname(directory)
+    if parent != directory:
+        make_directories(parent)
+    # Another process may be faster.
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(directory, 0o700)
+        os.chmod(directory, 0o700)
 
 
 def read_bytes(path: str) -> bytes | None:
@@ -293,14 +307,16 @@ def sync_directory(directory: str) -> None:
         os.close(handle)
 
 
-def collect_strays(directory: str) -> None:
+def collect_strays(directory: str, file: str | None = None) -> None:
     """
     Remove the temporary files that killed processes left in a directory.
 
     :param directory: A pathname; the caller holds the lock that guards its files.
+    :param file: The name of the only file the caller's lock guards (default: all files).
     """
+    prefix = f"{STRAY_PREFIX}{file}-" if file else STRAY_PREFIX
     for name in os.listdir(directory):
-        if name.startswith(STRAY_PREFIX) and name.endswith(STRAY_SUFFIX):
+        if name.startswith(prefix) and name.endswith(STRAY_SUFFIX):
             remove_file(os.path.join(directory, name))
 
 
@@ -339,6 +355,8 @@ class Lock:
         except OSError as error:
             raise StateError(f"cannot open the lock {self.path}: {error.strerror}") from error
         try:
+            # The umask may have taken away what the next one needs.
+            os.fchmod(handle, 0o600)
             self.wait(handle)
             os.ftruncate(handle, 0)
             os.pwrite(handle, str(os.getpid()).encode(), 0)

@@ -19,10 +19,21 @@ __all__ = ["ProtocolError", "Request", "Response", "Stream"]
 
 #: What an engine may send as the head of an answer; a bound on memory, not a rule of HTTP.
 LONGEST_HEAD = 64 * 1024
+HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
 
 
 class ProtocolError(OSError):
     """The other side sent something that is not an HTTP answer, or stopped in the middle."""
+
+
+def is_number(text: str) -> bool:
+    """
+    Check for a number as HTTP writes them.
+
+    :param text: A field.
+    :returns: True for up to 16 decimal digits.
+    """
+    return text.isascii() and text.isdigit() and len(text) <= 16
 
 
 class Response:
@@ -113,7 +124,7 @@ class Request:
         head, _, self.buffer = data.partition(b"\r\n\r\n")
         status_line, *lines = head.decode("latin-1").split("\r\n")
         words = status_line.split(" ", 2)
-        if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
+        if len(words) < 2 or not words[0].startswith("HTTP/1.") or not is_number(words[1]):
             raise ProtocolError(f"not an HTTP answer: {status_line[:60]!r}")
         headers = {}
         for line in lines:
@@ -135,7 +146,10 @@ class Request:
             elif headers.get("transfer-encoding", "").lower() == "chunked":
                 body = b"".join(self.chunks())
             elif "content-length" in headers:
-                body = self.exactly(int(headers["content-length"]))
+                length = headers["content-length"]
+                if not is_number(length):
+                    raise ProtocolError(f"not a length: {length[:20]!r}")
+                body = self.exactly(int(length))
             else:
                 body = b"".join(iter(self.receive, b""))
             return Response(status, headers, body)
@@ -168,10 +182,10 @@ class Request:
         """
         while True:
             size = self.line()
-            try:
-                count = int(size.partition(b";")[0], 16)
-            except ValueError:
-                raise ProtocolError(f"not a chunk size: {size[:20]!r}") from None
+            digits = size.partition(b";")[0].strip()
+            if not digits or len(digits) > 16 or not HEXADECIMAL.issuperset(digits):
+                raise ProtocolError(f"not a chunk size: {size[:20]!r}")
+            count = int(digits, 16)
             if not count:
                 return
             yield self.exactly(count)
@@ -200,10 +214,13 @@ class Request:
         :returns: The stream; the caller closes it.
         :raises ProtocolError: The engine did not agree.
         """
-        status, _ = self.read_head()
-        if status not in (101, 200):
+        try:
+            status, _ = self.read_head()
+            if status not in (101, 200):
+                raise ProtocolError(f"the engine refused the stream with status {status}")
+        except BaseException:
             self.close()
-            raise ProtocolError(f"the engine refused the stream with status {status}")
+            raise
         return Stream(self.socket, self.buffer)
 
 

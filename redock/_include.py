@@ -8,6 +8,7 @@ symbolic link. Taking the line out restores the file.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -24,9 +25,13 @@ from redock._files import (
     user_home,
 )
 from redock._settings import setting
-from redock.errors import RedockError, SSHConfigConflict, StateError
+from redock.errors import AliasTaken, RedockError, SSHConfigConflict, StateError
 
-__all__ = ["find_mode", "install", "is_installed", "preview", "remove"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+
+__all__ = ["AliasProbe", "find_mode", "install", "is_installed", "preview", "remove"]
 
 logger = logging.getLogger(__name__)
 
@@ -134,11 +139,16 @@ def without_line(contents: bytes) -> bytes:
     :param contents: The user's configuration.
     :returns: The same without the line and its comment.
     """
-    for newline in (b"\r\n", b"\n"):
-        contents = contents.replace(added_bytes(newline), b"", 1)
-    ours = (include_line().encode(), COMMENT.encode())
-    lines = contents.splitlines(keepends=True)
-    return b"".join(line for line in lines if line.strip() not in ours)
+    kept: list[bytes] = []
+    for line in contents.splitlines(keepends=True):
+        if line.strip() != include_line().encode():
+            kept.append(line)
+        elif kept and kept[-1].removeprefix(BYTE_ORDER_MARK).strip() == COMMENT.encode():
+            # The comment belongs to this line; another redock's has one of its own.
+            comment = kept.pop()
+            if comment.startswith(BYTE_ORDER_MARK):
+                kept.append(BYTE_ORDER_MARK)
+    return b"".join(kept)
 
 
 def install() -> bool:
@@ -178,13 +188,7 @@ def remove() -> bool:
     with lock():
         fragment = os.path.join(dotdee_directory(), FRAGMENT)
         if os.path.exists(fragment):
-            kept = read_bytes(fragment)
-            remove_file(fragment)
-            try:
-                _dotdee.assemble(_ssh.home_config_file(), dotdee_directory(), force=False)
-            except SSHConfigConflict:
-                atomic_write(fragment, kept or b"")
-                raise
+            remove_fragment(fragment)
             return True
         contents = read_config()
         remaining = without_line(contents)
@@ -192,13 +196,44 @@ def remove() -> bool:
             return False
         created = read_created()
         if not remaining and created.get("file"):
-            remove_file(os.path.realpath(_ssh.home_config_file()))
+            target = os.path.realpath(_ssh.home_config_file())
+            remove_file(target)
             if created.get("directory"):
-                remove_if_empty(os.path.dirname(_ssh.home_config_file()))
+                remove_if_empty(os.path.dirname(target))
         else:
             replace_config(contents, remaining)
         remove_file(created_file())
         return True
+
+
+def remove_fragment(fragment: str) -> None:
+    """
+    Take the line out of what update-dotdee assembles, and undo its installation if that was ours.
+
+    :param fragment: The pathname of redock's fragment.
+    :raises SSHConfigConflict: Somebody changed the assembled file; nothing was changed.
+    """
+    config, directory = _ssh.home_config_file(), dotdee_directory()
+    kept = read_bytes(fragment)
+    remove_file(fragment)
+    try:
+        _dotdee.assemble(config, directory, force=False)
+    except SSHConfigConflict:
+        atomic_write(fragment, kept or b"")
+        raise
+    others = set(os.listdir(directory)) - {"local", ".checksum"}
+    if not read_created().get("adopted") or others:
+        return
+    local = os.path.join(directory, "local")
+    original = read_bytes(local)
+    if original is None:
+        remove_file(os.path.realpath(config))
+    else:
+        replace_config(read_config(), original)
+    for name in ("local", ".checksum"):
+        remove_file(os.path.join(directory, name))
+    remove_if_empty(directory)
+    remove_file(created_file())
 
 
 def preview(*, removing: bool = False) -> str:
@@ -249,28 +284,48 @@ def install_fragment(contents: bytes) -> None:
     """
     config, directory = _ssh.home_config_file(), dotdee_directory()
     keep_backup(contents)
-    if not os.path.isfile(os.path.join(directory, ".checksum")):
-        local = os.path.join(directory, "local")
-        if b"config.d" in contents:
-            raise SSHConfigConflict(
-                f"{config} includes {directory} itself, update-dotdee would include it twice:"
-                " set ssh_config to 'include'"
-            )
-        if contents and read_bytes(local) not in (None, contents):
-            raise SSHConfigConflict(
-                f"{local} exists and is not {config}, update-dotdee would lose one of them:"
-                " set ssh_config to 'include'"
-            )
-        ensure_directory(directory)
-        if contents:
-            atomic_write(local, contents)
     fragment = os.path.join(directory, FRAGMENT)
-    atomic_write(fragment, added_bytes())
+    try:
+        if os.path.exists(config):
+            check_writable(config)
+        if not os.path.isfile(os.path.join(directory, ".checksum")):
+            adopt_config(contents)
+        atomic_write(fragment, added_bytes())
+    except StateError as error:
+        raise SSHConfigConflict(str(error)) from error
+    except OSError as error:
+        raise SSHConfigConflict(f"cannot write {config}: {error.strerror}") from error
     try:
         _dotdee.assemble(config, directory, force=False)
     except SSHConfigConflict:
         remove_file(fragment)
         raise
+
+
+def adopt_config(contents: bytes) -> None:
+    """
+    Make a fragment of a configuration that update-dotdee does not generate yet.
+
+    :param contents: The user's configuration.
+    :raises SSHConfigConflict: update-dotdee would lose something.
+    """
+    config, directory = _ssh.home_config_file(), dotdee_directory()
+    local = os.path.join(directory, "local")
+    if b"config.d" in contents:
+        raise SSHConfigConflict(
+            f"{config} includes {directory} itself, update-dotdee would include it twice:"
+            " set ssh_config to 'include'"
+        )
+    if contents and read_bytes(local) not in (None, contents):
+        raise SSHConfigConflict(
+            f"{local} exists and is not {config}, update-dotdee would lose one of them:"
+            " set ssh_config to 'include'"
+        )
+    ensure_directory(path_in_home("ssh"))
+    atomic_write(created_file(), json.dumps({"adopted": True}).encode())
+    ensure_directory(directory)
+    if contents:
+        atomic_write(local, contents)
 
 
 def keep_backup(contents: bytes) -> None:
@@ -324,9 +379,21 @@ def prepare_place(path: str) -> tuple[int, tuple[int, int] | None]:
         atomic_write(created_file(), json.dumps({"file": True, "directory": missing}).encode())
         ensure_directory(directory)
         return 0o600, None
-    if not os.access(path, os.W_OK) or not stat.S_IMODE(found.st_mode) & 0o200:
-        raise PermissionError(13, "it is read-only")
+    check_writable(path)
+    # It is the user's, whatever became of a file that redock once made.
+    remove_file(created_file())
     return stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid)
+
+
+def check_writable(path: str) -> None:
+    """
+    Respect that a file is not to be written, also as root, who could.
+
+    :param path: The pathname of a file.
+    :raises OSError: It may not be written.
+    """
+    if not os.access(path, os.W_OK) or not os.stat(path).st_mode & stat.S_IWUSR:
+        raise PermissionError(errno.EACCES, "it is read-only")
 
 
 def check_readable(path: str, before: bytes, after: bytes) -> None:
@@ -385,6 +452,44 @@ def remove_if_empty(directory: str) -> None:
         os.rmdir(directory)
     except OSError as error:
         logger.debug("Leaving %s: %s", directory, error)
+
+
+class AliasProbe:
+    """
+    Asks ``ssh``, beside other work, whether an alias means another host to the user.
+
+    :param alias: The alias.
+    """
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self.process: subprocess.Popen[bytes] | None = None
+        if find_mode() != "none" and os.path.exists(_ssh.home_config_file()):
+            self.process = _ssh.begin_options(alias)
+
+    def check(self) -> None:
+        """
+        Wait for the answer.
+
+        :raises AliasTaken: The user's configuration leads the alias elsewhere.
+        """
+        if self.process is None:
+            return
+        options = _ssh.finish_options(self.process)
+        self.process = None
+        ours = options.get("hostkeyalias", "").startswith("redock-")
+        target = options.get("hostname", self.alias)
+        if target != self.alias and not ours:
+            raise AliasTaken(
+                f"your SSH configuration leads {self.alias} to {target}:"
+                " give the machine another name with --hostname"
+            )
+
+    def discard(self) -> None:
+        """Stop asking."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
 
 
 def explain(error: RedockError, alias: str) -> str:

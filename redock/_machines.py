@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLANKED_LABELS",
+    "LOOPBACK",
     "PORTS",
     "Machine",
     "archive",
     "configuration",
     "find_machines",
-    "identity_files",
     "new_instance",
     "pick_port",
     "volume_name",
@@ -37,6 +37,7 @@ CONTAINER = "container"
 #: Ports for SSH on the loopback interface: below those the kernel hands out by itself (ip(7)).
 PORTS = range(20000, 32000)
 SSH_PORT = "22/tcp"
+LOOPBACK = "127.0.0.1"
 
 
 class Machine:
@@ -74,6 +75,12 @@ class Machine:
             and mount.get("Name") == volume_name(self.instance)
             for mount in mounts
         )
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Address and port of its SSH server; where there are several, one that is not ours."""
+        chosen = (LOOPBACK, self.port)
+        return max(self.published, key=lambda place: place[0] != LOOPBACK, default=chosen)
 
     @property
     def running(self) -> bool:
@@ -134,7 +141,7 @@ def pick_port(name: str, used: Iterable[int]) -> int | None:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind((LOOPBACK, port))
             except OSError:
                 continue
             return port
@@ -185,7 +192,7 @@ def configuration(
         "StdinOnce": True,
         "Tty": False,
         "HostConfig": {
-            "PortBindings": {SSH_PORT: [{"HostIp": "127.0.0.1", "HostPort": str(port)}]},
+            "PortBindings": {SSH_PORT: [{"HostIp": LOOPBACK, "HostPort": str(port)}]},
             # Not "Volumes": a commit would copy those into the image.
             "Mounts": [
                 {
@@ -201,26 +208,6 @@ def configuration(
 
 #: What a commit must not hand on: these labels made the container ours.
 BLANKED_LABELS = ("instance", "alias", "port", "user")
-
-
-def identity_files(
-    instance: str, private_key: bytes, public_key: bytes, authorized_keys: str
-) -> dict[str, tuple[int, bytes]]:
-    """
-    Put together what makes a container that very machine.
-
-    :param instance: The id of the container.
-    :param private_key: The private host key.
-    :param public_key: The public host key.
-    :param authorized_keys: Who may log in, lines of sshd(8).
-    :returns: Permissions and contents, by name in the identity's directory.
-    """
-    return {
-        "ssh_host_ed25519_key": (0o600, private_key),
-        "ssh_host_ed25519_key.pub": (0o644, public_key),
-        "authorized_keys": (0o644, authorized_keys.encode() + b"\n"),
-        "instance": (0o644, instance.encode() + b"\n"),
-    }
 
 
 def archive(files: Mapping[str, tuple[int, bytes]]) -> bytes:

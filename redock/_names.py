@@ -26,7 +26,8 @@ __all__ = [
 
 #: Docker's grammar of repository names: https://pkg.go.dev/github.com/distribution/reference
 COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-DOMAIN = r"(?:[a-z0-9]+(?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?/)?"
+DOMAIN_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+DOMAIN = rf"(?:{DOMAIN_LABEL}(?:\.{DOMAIN_LABEL})*(?::[0-9]{{1,5}})?/)?"
 REPOSITORY = re.compile(DOMAIN + COMPONENT + "(?:/" + COMPONENT + ")*", re.ASCII)
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
 #: Names of users as directories and domains have them; anything else is a mistake or an attack.
@@ -170,7 +171,9 @@ def hostname_for(tag: str) -> str:
         return check_hostname(tag)
     except InvalidName:
         name = slug(tag)[:LONGEST_LABEL].strip("-")
-        return name if name and not name.isdigit() else f"redock-{name}".strip("-")
+        if not name or name.isdigit():
+            name = f"redock-{name}"[:LONGEST_LABEL].strip("-")
+        return name
 
 
 def container_name(repository: str, tag: str) -> str:

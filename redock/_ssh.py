@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import subprocess
-import time
 
 from redock import _dotdee
 from redock._files import (
@@ -25,11 +23,8 @@ from redock._files import (
     remove_file,
     user_home,
 )
-from redock._process import Deadline, missing_program
+from redock._process import missing_program
 from redock.errors import (
-    HostKeyMismatch,
-    RedockError,
-    SecureShellTimeout,
     SSHConfigConflict,
     StateError,
     last_lines,
@@ -37,21 +32,17 @@ from redock.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 __all__ = [
     "HostEntry",
     "HostKey",
-    "KeyRefused",
-    "close_connection",
     "config_file",
     "fragment_file",
     "install",
-    "open_connection",
     "pinned_key",
     "remove",
     "ssh_quote",
-    "wait_for_banner",
 ]
 
 logger = logging.getLogger(__name__)
@@ -60,10 +51,6 @@ logger = logging.getLogger(__name__)
 LONGEST_CONTROL_PATH = 107 - 17
 #: Seconds a shared connection stays open after its last use.
 CONTROL_PERSIST = "10m"
-
-
-class KeyRefused(RedockError):
-    """The machine is the right one, but does not know redock's key."""
 
 
 class HostEntry:
@@ -140,7 +127,7 @@ class HostKey:
     """
 
     def __init__(self) -> None:
-        self.directory = path_in_home("ssh", f".new-{os.urandom(8).hex()}")
+        self.directory = path_in_home("ssh", f".new-{os.getpid()}-{os.urandom(8).hex()}")
         ensure_directory(self.directory)
         self.path = os.path.join(self.directory, "key")
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "redock", "-f", self.path]
@@ -310,6 +297,27 @@ def install(entry: HostEntry, public_key: bytes) -> None:
         assemble()
 
 
+def collect_orphans() -> None:
+    """Remove what processes that were killed left: host keys on their way, probes for links."""
+    for directory in (path_in_home("ssh"), path_in_home("ssh", "s")):
+        for name in os.listdir(directory) if os.path.isdir(directory) else ():
+            kind, _, rest = name.partition("-")
+            process = rest.partition("-")[0]
+            if kind not in (".new", ".probe") or os.path.exists(f"/proc/{process}"):
+                continue
+            path = os.path.join(directory, name)
+            try:
+                if kind == ".new":
+                    for each in os.listdir(path):
+                        remove_file(os.path.join(path, each))
+                    os.rmdir(path)
+                else:
+                    remove_file(path)
+            except OSError as error:
+                # Another process was faster, or its ssh-keygen is still there.
+                logger.debug("Leaving %s: %s", path, error)
+
+
 def write_if_changed(path: str, contents: bytes) -> None:
     """
     Write a file unless it has these contents already.
@@ -323,25 +331,11 @@ def write_if_changed(path: str, contents: bytes) -> None:
 
 def assemble() -> None:
     """Write redock's own ssh configuration from the entries; the caller holds the lock."""
-    for name in ("", "config.d", "known_hosts.d"):
+    collect_strays(path_in_home("ssh"), "config")
+    for name in ("config.d", "known_hosts.d"):
         collect_strays(path_in_home("ssh", name))
-    collect_abandoned_keys()
+    collect_orphans()
     _dotdee.assemble(config_file(), path_in_home("ssh", "config.d"), force=True)
-
-
-def collect_abandoned_keys(age: float = 3600.0) -> None:
-    """
-    Remove the host keys of processes that were killed while they made them.
-
-    :param age: Seconds after which nobody is thought to be working on one (default: an hour).
-    """
-    directory = path_in_home("ssh")
-    for name in os.listdir(directory):
-        path = os.path.join(directory, name)
-        if name.startswith(".new-") and time.time() - os.stat(path).st_mtime > age:
-            for each in os.listdir(path):
-                remove_file(os.path.join(path, each))
-            os.rmdir(path)
 
 
 def remove(name: str, instance: str | None) -> bool:
@@ -355,8 +349,9 @@ def remove(name: str, instance: str | None) -> bool:
     fragment = fragment_file(name)
     known = os.path.exists(fragment)
     with config_lock():
-        if known:
-            remove_file(fragment)
+        remove_file(fragment)
+        # Also where there was no entry: somebody may have been interrupted after removing it.
+        if os.path.isdir(path_in_home("ssh", "config.d")):
             assemble()
         if instance:
             remove_file(known_hosts_file(instance))
@@ -395,153 +390,6 @@ def pinned_key(instance: str) -> bytes | None:
     """
     line = read_bytes(known_hosts_file(instance))
     return line.partition(b" ")[2].strip() if line else None
-
-
-# Getting through.
-
-
-def wait_for_banner(
-    address: str, port: int, deadline: Deadline, check_alive: Callable[[], None]
-) -> None:
-    """
-    Wait until an SSH server answers.
-
-    Where a port is published a connection succeeds before the server listens;
-    only its greeting (RFC 4253, section 4.2) shows that it is there.
-
-    :param address: The address to connect to.
-    :param port: The port to connect to.
-    :param deadline: When to give up.
-    :param check_alive: Called now and then; raises an error to end the wait.
-    :raises SecureShellTimeout: There was no answer in time.
-    """
-    pause, checked = 0.005, Deadline(0.1)
-    while not greets(address, port, min(1.0, deadline.remaining)):
-        if checked.passed:
-            check_alive()
-            checked = Deadline(0.2)
-        if deadline.passed:
-            raise SecureShellTimeout(
-                f"no SSH server answered on {address} port {port}"
-                f" within {deadline.seconds:g} seconds"
-            )
-        deadline.sleep(pause)
-        pause = min(pause * 1.5, 0.1)
-
-
-def greets(address: str, port: int, timeout: float) -> bool:
-    """
-    Check whether an SSH server answers.
-
-    :param address: The address to connect to.
-    :param port: The port to connect to.
-    :param timeout: Seconds to wait for the greeting.
-    :returns: True when it does.
-    """
-    try:
-        with socket.create_connection((address, port), timeout=max(0.01, timeout)) as connection:
-            return connection.recv(8).startswith(b"SSH-")
-    except OSError:
-        return False
-
-
-def open_connection(entry: HostEntry, deadline: Deadline, check_alive: Callable[[], None]) -> None:
-    """
-    Log in; the connection stays open and later commands share it.
-
-    :param entry: The machine.
-    :param deadline: When to give up.
-    :param check_alive: Called when it did not work; raises an error to end the wait.
-    :raises HostKeyMismatch: The machine's host key is not the pinned one.
-    :raises SecureShellTimeout: It did not work in time.
-    :raises KeyRefused: The machine does not know redock's key.
-    """
-    command = ["ssh", "-F", config_file(), "-o", "BatchMode=yes", entry.alias, "true"]
-    while True:
-        try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                timeout=max(0.05, deadline.remaining),
-                check=False,
-            )
-        except FileNotFoundError as error:
-            raise missing_program("ssh") from error
-        except subprocess.TimeoutExpired:
-            raise SecureShellTimeout(login_failed(entry, deadline, "")) from None
-        if done.returncode == 0:
-            return
-        message = last_lines(done.stderr.decode("utf-8", "replace"), 20)
-        if "host key" in message.lower() and "verif" in message.lower():
-            raise HostKeyMismatch(
-                f"{entry.alias}: whoever answers on port {entry.port} does not have the host key"
-                " of this machine; nothing was sent to it"
-            )
-        if "Permission denied" in message:
-            raise KeyRefused(
-                f"{entry.alias} refused redock's key: {last_lines(message, 1)};"
-                f" 'redock kill {entry.name}' and 'redock start {entry.name}' make a new machine"
-            )
-        if deadline.passed:
-            raise SecureShellTimeout(login_failed(entry, deadline, message))
-        check_alive()
-        deadline.sleep(0.1)
-
-
-def login_failed(entry: HostEntry, deadline: Deadline, message: str) -> str:
-    """
-    Say that a machine could not be logged into in time.
-
-    :param entry: The machine.
-    :param deadline: The deadline that passed.
-    :param message: What ssh printed.
-    :returns: One line for the user.
-    """
-    detail = f": {last_lines(message, 1)}" if message else ""
-    return f"logging into {entry.alias} did not work within {deadline.seconds:g} seconds{detail}"
-
-
-def begin_close(instance: str) -> subprocess.Popen[bytes] | None:
-    """
-    Tell the shared connection to a container to end, without waiting for it.
-
-    :param instance: The id of the container.
-    :returns: The process that tells it, None when there is no shared connection.
-    """
-    path = control_path(instance)
-    if path is None or not os.path.exists(path):
-        return None
-    command = ["ssh", "-F", "/dev/null", "-S", path.replace("%", "%%"), "-O", "exit", "redock"]
-    try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-    except OSError:
-        return None
-
-
-def close_connection(instance: str, begun: subprocess.Popen[bytes] | None = None) -> None:
-    """
-    End the shared connection to a container, before the container goes.
-
-    :param instance: The id of the container.
-    :param begun: What :func:`begin_close` returned, when that was called.
-    """
-    process = begun or begin_close(instance)
-    if process is not None:
-        try:
-            process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    path = control_path(instance)
-    if path is not None:
-        remove_file(path)
 
 
 def effective_options(alias: str, config: str | None = None) -> dict[str, str]:

@@ -19,17 +19,19 @@ import logging
 import os
 
 import redock
-from redock import _include, _machines, _recipe, _ssh
+from redock import _connection, _identity, _include, _machines, _recipe, _ssh
 from redock._engine import KIND, Engine, Pending, label
 from redock._files import Lock, path_in_home
+from redock._image import Image, Session
 from redock._machines import Machine
 from redock._names import (
     check_hostname,
+    check_ssh_alias,
     container_name,
     hostname_for,
     is_reserved,
+    shown,
     slug,
-    split_image_name,
 )
 from redock._process import Deadline, quote
 from redock.errors import (
@@ -50,7 +52,6 @@ from redock.utils import Config, get_ssh_public_key, summarize_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
@@ -63,83 +64,6 @@ LOCK_PATIENCE = 120.0
 #: How often a container is created anew because its port was taken in that moment.
 PORT_ATTEMPTS = 8
 LOG_LINES = 20
-
-
-class Image:
-    """
-    The name of an image, and its id where that is known.
-
-    :param repository: The name of the image's repository.
-    :param tag: The image's tag.
-    :param id: The unique hash of the image (default: not known).
-    """
-
-    def __init__(self, repository: str, tag: str, id: str | None = None) -> None:
-        self.repository = repository
-        self.tag = tag
-        self.id = id
-
-    @staticmethod
-    def coerce(value: str | Image) -> Image:
-        """
-        Turn the name of an image into an :class:`Image`.
-
-        :param value: ``REPOSITORY:TAG``, or just ``TAG`` for a repository named after the user
-                      (``$USER``); an :class:`Image` is returned as it is.
-        :returns: The image.
-        :raises InvalidName: The name is outside the grammar (this is a :exc:`ValueError`).
-        """
-        if isinstance(value, Image):
-            return value
-        if not isinstance(value, str):
-            raise InvalidName(f"the name of an image must be text, not {type(value).__name__}")
-        return Image(*split_image_name(value))
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """The repository and the tag."""
-        return self.repository, self.tag
-
-    @property
-    def name(self) -> str:
-        """The name for people: ``REPOSITORY:TAG``."""
-        return f"{self.repository}:{self.tag}"
-
-    @property
-    def unique_name(self) -> str:
-        """The name for machines: the unique hash if it is known, else ``REPOSITORY:TAG``."""
-        return self.id or self.name
-
-    def __repr__(self) -> str:
-        return f"Image({self.repository!r}, {self.tag!r}, id={self.id!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Image) and (self.key, self.id) == (other.key, other.id)
-
-    def __hash__(self) -> int:
-        return hash((self.key, self.id))
-
-
-class Session:
-    """What is known about the running container; None while it is not known."""
-
-    container_id: str | None
-    #: The id redock gave to this very container.
-    instance: str | None
-    #: The address and port of its SSH server on the host.
-    address: str | None
-    port: int | None
-    ssh_alias: str | None
-    hostname: str | None
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything: set all variables to None."""
-        self.container_id = self.instance = self.address = None
-        self.port = None
-        self.ssh_alias = self.hostname = None
 
 
 class Container:
@@ -166,7 +90,8 @@ class Container:
     :param timeout: Seconds to wait for the machine to become reachable over SSH (default: 10).
     :param base: What the base image is made from (default: the setting, else ``ubuntu:24.04``);
                  used when there is no image of that name yet.
-    :param engine: The container engine (default: the one the environment says).
+    :param engine: The container engine, for several containers to share (default: the one
+                   that ``DOCKER_HOST`` and the Docker contexts say).
     :raises InvalidName: The image or host name is outside the grammar.
     """
 
@@ -187,6 +112,8 @@ class Container:
         self.session = Session()
         #: Whether this object created the container.
         self.created = False
+        #: Whether this object started the container; False when it found it running.
+        self.started = False
         self.public_key: bytes | None = None
 
     def __repr__(self) -> str:
@@ -217,7 +144,9 @@ class Container:
         """The name to give to ``ssh``: ``NAME-container``."""
         if self.session.ssh_alias:
             return self.session.ssh_alias
-        name = slug(self.requested_hostname or self.image.tag)
+        # A host name that was asked for, now or when the image was committed, is the alias too.
+        special = self.hostname != hostname_for(self.image.tag)
+        name = slug(self.hostname if special else self.image.tag)
         return f"{name or 'redock'}-container"
 
     @property
@@ -237,7 +166,7 @@ class Container:
         :raises SecureShellTimeout: There was no answer within the timeout.
         """
         self.check_active()
-        return self.wait_for_ssh(Deadline(self.timeout))
+        return self._wait_for_ssh(Deadline(self.timeout))
 
     def get_ssh_client_command(
         self, ip_address: str | None = None, port_number: int | None = None
@@ -245,7 +174,8 @@ class Container:
         """
         Generate the command line that connects to the (running) container.
 
-        It works whether or not the user's ssh configuration mentions redock.
+        It works whether or not the user's ssh configuration mentions redock, as long as
+        the container has been given SSH access (:meth:`start`, :meth:`setup_ssh_access`).
 
         :param ip_address: Replaces the address that is known.
         :param port_number: Replaces the port that is known.
@@ -269,11 +199,11 @@ class Container:
 
         :returns: True when a running container exists, False otherwise.
         """
-        machine = self.find_machine()
+        machine = self._find_machine()
         if machine is None or not machine.running:
             self.session.reset()
             return False
-        self.remember(machine)
+        self._remember(machine)
         return True
 
     def check_active(self) -> None:
@@ -313,7 +243,7 @@ class Container:
             raise NotFound(f"the short id {short_id!r} {problem}")
         return found[0]
 
-    def find_machine(self, machines: Sequence[Machine] | None = None) -> Machine | None:
+    def _find_machine(self, machines: Sequence[Machine] | None = None) -> Machine | None:
         """
         Find the container in whatever state.
 
@@ -324,7 +254,7 @@ class Container:
             machines = _machines.find_machines(self.engine)
         return next((each for each in machines if each.name == self.image.name), None)
 
-    def remember(self, machine: Machine) -> None:
+    def _remember(self, machine: Machine) -> None:
         """
         Take what is known about the container into the session.
 
@@ -333,14 +263,12 @@ class Container:
         session = self.session
         session.container_id, session.instance = machine.id, machine.instance
         session.ssh_alias, session.hostname = machine.alias, machine.hostname
-        session.address, session.port = "127.0.0.1", machine.port
-        for address, port in machine.published:
-            session.address, session.port = address, port
+        session.address, session.port = machine.endpoint
 
     # Starting.
 
     @property
-    def lock(self) -> Lock:
+    def _lock(self) -> Lock:
         """The lock that lets one process at a time work on this machine."""
         name = os.path.basename(self.ssh_config_file)
         path = path_in_home("locks", f"{name}.lock")
@@ -362,24 +290,26 @@ class Container:
         :raises SecureShellTimeout: It could not be reached in time.
         :raises RedockError: Another of :mod:`redock.errors`.
         """
-        self.launch(self.setup_ssh_access)
-        try:
-            self.log_in()
-        except _ssh.KeyRefused:
-            # redock's key pair is a new one: tell the machine.
-            machine = self.find_machine()
-            if machine is None or self.created:
+        for attempts_left in (2, 1, 0):
+            self._launch(self.setup_ssh_access)
+            try:
+                self._log_in()
+            except _connection.KeyRefused:
+                # redock's key pair is a new one: tell the machine.
+                machine = self._find_machine()
+                if machine is None or self.created:
+                    raise
+                _identity.adopt(self.engine, machine)
+                self._log_in()
+            except ContainerDied as died:
+                # One that ran when we came was ended by somebody else; and whoever started it
+                # first may have been killed before handing over the identity.
+                unborn = died.status == _recipe.NO_IDENTITY and not self.created
+                if attempts_left and (unborn or not self.started):
+                    continue
+                self._bury()
                 raise
-            self.adopt(machine)
-            self.log_in()
-        except ContainerDied as died:
-            if died.status == _recipe.NO_IDENTITY and not self.created:
-                # Whoever started it first was killed before it handed over the identity.
-                self.launch(self.setup_ssh_access)
-                self.log_in()
-                return
-            self.bury()
-            raise
+            return
 
     def start_supervisor(self) -> None:
         """
@@ -389,9 +319,9 @@ class Container:
 
         :raises RedockError: As for :meth:`start`.
         """
-        self.launch(lambda: None)
+        self._launch(lambda: None)
 
-    def launch(self, meanwhile: Callable[[], None]) -> None:
+    def _launch(self, meanwhile: Callable[[], None]) -> None:
         """
         Make sure the container runs.
 
@@ -401,30 +331,31 @@ class Container:
             raise InvalidName(f"the name {self.image.name} is reserved for redock's base images")
         # Of a newer redock's state we want to know before anything is made.
         Config().load()
+        self.started = False
         while True:
-            with self.lock:
+            with self._lock:
                 machines = _machines.find_machines(self.engine)
-                machine = self.find_machine(machines)
+                machine = self._find_machine(machines)
                 if machine is not None and machine.state == "created":
                     # Somebody was interrupted before its first start: nothing is lost.
-                    self.discard(machine)
+                    self._discard(machine)
                     machines.remove(machine)
                     machine = None
                 if machine is not None:
                     if self.base:
                         logger.warning("%s exists already, --base is not used", self.image.name)
-                    self.resume(machine, meanwhile)
+                    self._resume(machine, meanwhile)
                     return
-                image_id = self.find_image_id()
+                image_id = self._find_image_id()
                 if image_id is not None:
-                    self.create(image_id, machines, meanwhile)
+                    self._create(image_id, machines, meanwhile)
                     return
             # Making the base image takes minutes; nobody needs to wait for us meanwhile.
             from redock.base import create_base_image
 
             create_base_image(self.engine, self.base)
 
-    def find_image_id(self) -> str | None:
+    def _find_image_id(self) -> str | None:
         """
         Find the image to start from.
 
@@ -442,14 +373,16 @@ class Container:
                     f"the image {self.image.name} was not made by redock and has no SSH server to"
                     f" start: name it with --base to build on it, and the machine otherwise"
                 )
-            if not self.requested_hostname:
-                self.session.hostname = labels.get(label("hostname")) or None
+            saved, hostname = labels.get(label("name"), ""), labels.get(label("hostname"))
+            if hostname and hostname != hostname_for(saved.rpartition(":")[2]):
+                # It was asked for when the machine was made, so it belongs to what was saved.
+                self.session.hostname = hostname
             return self.image.id
         from redock.base import find_ready_base
 
         return find_ready_base(self.engine, self.base)
 
-    def create(
+    def _create(
         self, image_id: str, machines: Sequence[Machine], meanwhile: Callable[[], None]
     ) -> None:
         """
@@ -459,7 +392,7 @@ class Container:
         :param machines: The other machines.
         :param meanwhile: Work to do while the engine starts it.
         """
-        foreign = AliasProbe(self.ssh_alias)
+        foreign = _include.AliasProbe(self.ssh_alias)
         host_key = _ssh.HostKey()
         used = {machine.port for machine in machines}
         try:
@@ -469,23 +402,24 @@ class Container:
                 if port is None:
                     break
                 logger.debug("Creating %s on port %i", self.image.name, port)
-                with self.alias_lock:
-                    self.check_alias()
-                    container = self.create_container(image_id, instance, port)
+                with self._alias_lock:
+                    self._check_alias()
+                    container = self._create_container(image_id, instance, port)
                 self.session.container_id, self.session.instance = container, instance
                 self.session.address, self.session.port = "127.0.0.1", port
                 self.session.ssh_alias, self.session.hostname = self.ssh_alias, self.hostname
                 try:
                     foreign.check()
-                    self.start_new(*host_key.collect(), meanwhile)
+                    self._start_new(*host_key.collect(), meanwhile)
                 except BaseException as error:
-                    self.remove_container(container, instance)
+                    self._remove_container(container, instance)
                     if not port_was_taken(error):
+                        self._withdraw(error)
                         raise
                     host_key = _ssh.HostKey()
                     used.add(port)
                     continue
-                self.created = True
+                self.created = self.started = True
                 return
         finally:
             host_key.discard()
@@ -495,7 +429,19 @@ class Container:
             f" ({_machines.PORTS.start} to {_machines.PORTS.stop - 1}): kill a machine"
         )
 
-    def create_container(self, image_id: str, instance: str, port: int) -> str:
+    def _withdraw(self, reason: BaseException) -> None:
+        """
+        Take back the way in to a container that could not be started.
+
+        :param reason: Why it could not; more important than what goes wrong here.
+        """
+        self.session.reset()
+        try:
+            self.revoke_ssh_access()
+        except RedockError as error:
+            logger.debug("After %s: %s", reason, error)
+
+    def _create_container(self, image_id: str, instance: str, port: int) -> str:
         """
         Create a new container.
 
@@ -523,7 +469,7 @@ class Container:
                 # Docker says 409, Podman 500.
                 if "already in use" not in str(error):
                     raise
-                if self.find_machine() is not None:
+                if self._find_machine() is not None:
                     raise RedockError(
                         f"somebody else is starting {self.image.name}: run the command again"
                     ) from error
@@ -535,7 +481,7 @@ class Container:
                     ) from error
                 deadline.sleep(0.2)
 
-    def start_new(
+    def _start_new(
         self, private_key: bytes, public_key: bytes, meanwhile: Callable[[], None]
     ) -> None:
         """
@@ -548,19 +494,18 @@ class Container:
         assert self.session.container_id and self.session.instance
         self.public_key = public_key
         identity = _machines.archive(
-            _machines.identity_files(
-                self.session.instance, private_key, public_key, get_ssh_public_key()
-            )
+            _identity.files(self.session.instance, private_key, public_key, get_ssh_public_key())
         )
         stream = self.engine.attach(self.session.container_id, "stdin")
         try:
             starting = self.engine.begin_start(self.session.container_id)
             stream.send(identity)
-            self.finish_start(starting, meanwhile)
+            self._finish_start(starting, meanwhile)
+            self._sweep()
         finally:
             stream.close()
 
-    def finish_start(self, starting: Pending, meanwhile: Callable[[], None]) -> None:
+    def _finish_start(self, starting: Pending, meanwhile: Callable[[], None]) -> None:
         """
         Do other work until the engine has started the container.
 
@@ -572,7 +517,7 @@ class Container:
         finally:
             starting.result()
 
-    def resume(self, machine: Machine, meanwhile: Callable[[], None]) -> None:
+    def _resume(self, machine: Machine, meanwhile: Callable[[], None]) -> None:
         """
         Make sure a container that exists runs.
 
@@ -584,18 +529,25 @@ class Container:
                 "%s exists already, under the host name %s", self.image.name, machine.hostname
             )
             self.requested_hostname = None
-        self.remember(machine)
-        self.public_key = self.recall_public_key(machine)
+        self._remember(machine)
+        self.public_key = _identity.recall_public_key(self.engine, machine)
         if machine.state == "paused":
             self.engine.pause(machine.id, resume=True)
         if machine.running:
             meanwhile()
             return
         logger.debug("Starting %s again", machine.name)
+        self.started = True
         if self.engine.inspect_container(machine.id)["State"]["ExitCode"] == _recipe.NO_IDENTITY:
-            self.public_key = self.adopt(machine)
+            self.public_key = _identity.adopt(self.engine, machine)
         try:
-            self.finish_start(self.engine.begin_start(machine.id), meanwhile)
+            # Without its identity (somebody removed it inside) the boot program would wait for
+            # it: here it sees the end of its input, says so, and is given a new one.
+            stream = self.engine.attach(machine.id, "stdin")
+            try:
+                self._finish_start(self.engine.begin_start(machine.id), meanwhile)
+            finally:
+                stream.close()
         except EngineError as error:
             if not port_was_taken(error):
                 raise
@@ -604,72 +556,29 @@ class Container:
                 " program, or save the disk with 'docker commit' and start a new machine"
             ) from error
 
-    def recall_public_key(self, machine: Machine) -> bytes:
-        """
-        Get the public host key of a container that exists.
-
-        :param machine: The container.
-        :returns: The pinned key; the key the engine has in the container's volume where nothing
-                  is pinned (redock's directory was lost).
-        """
-        pinned = _ssh.pinned_key(machine.instance)
-        return pinned or self.adopt(machine)
-
-    def adopt(self, machine: Machine) -> bytes:
-        """
-        Take over a machine whose keys this home directory does not know.
-
-        Whoever controls the engine controls the machine, so the engine is asked
-        for the host key and told who may log in from now on.
-
-        :param machine: The container.
-        :returns: The public host key.
-        """
-        directory = _recipe.IDENTITY_DIRECTORY
-        logger.info("Taking over %s, whose keys are not known here", machine.name)
-        try:
-            public_key = self.read_file(machine, f"{directory}/ssh_host_ed25519_key.pub")
-            allowed = self.read_file(machine, f"{directory}/authorized_keys").decode()
-        except NotFound:
-            # It was interrupted before its identity arrived.
-            private, public_key = _ssh.HostKey().collect()
-            files = _machines.identity_files(
-                machine.instance, private, public_key, get_ssh_public_key()
-            )
-        else:
-            keys = dict.fromkeys([*allowed.splitlines(), get_ssh_public_key()])
-            files = {"authorized_keys": (0o644, "\n".join([*keys, ""]).encode())}
-        self.engine.put_archive(machine.id, directory, _machines.archive(files))
-        return public_key
-
-    def read_file(self, machine: Machine, path: str) -> bytes:
-        """
-        Read a small file of a container, whether it runs or not.
-
-        :param machine: The container.
-        :param path: The pathname inside.
-        :returns: The contents.
-        :raises NotFound: There is no such file.
-        """
-        import io
-        import tarfile
-
-        packed = self.engine.get_archive(machine.id, path)
-        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-            member = tar.extractfile(tar.next() or "")
-            return member.read() if member else b""
-
     # Access.
 
     @property
-    def host_entry(self) -> _ssh.HostEntry:
-        """What ``ssh`` is told about the (running) container."""
+    def _host_entry(self) -> _ssh.HostEntry:
+        """
+        What ``ssh`` is told about the (running) container.
+
+        :raises EngineError: The engine publishes it where redock would not.
+        :raises InvalidName: Its alias could be taken for something else.
+        """
         session = self.session
         if session.instance is None or session.port is None:
             self.check_active()
-        assert session.instance and session.port and session.address
+        assert session.instance
+        if session.address != _machines.LOOPBACK or not 0 < (session.port or 0) < 65536:
+            raise EngineError(
+                f"the engine publishes {self.image.name} at {shown(session.address)} port"
+                f" {session.port}, which redock never asks for: 'redock kill {self.image.name}'"
+            )
+        assert session.port
+        alias = check_ssh_alias(self.ssh_alias)
         return _ssh.HostEntry(
-            self.image.name, self.ssh_alias, session.instance, session.port, session.address
+            self.image.name, alias, session.instance, session.port, session.address
         )
 
     def setup_ssh_access(self) -> None:
@@ -683,11 +592,11 @@ class Container:
         :raises NoContainerRunning: The container does not run.
         :raises RedockError: redock's own files cannot be written.
         """
-        entry = self.host_entry
+        entry = self._host_entry
         if self.public_key is None:
-            machine = self.find_machine()
+            machine = self._find_machine()
             assert machine is not None
-            self.public_key = self.recall_public_key(machine)
+            self.public_key = _identity.recall_public_key(self.engine, machine)
         _ssh.install(entry, self.public_key)
         try:
             _include.install()
@@ -713,12 +622,12 @@ class Container:
             state["containers"].pop(self.image.name, None)
 
     @property
-    def alias_lock(self) -> Lock:
+    def _alias_lock(self) -> Lock:
         """The lock that lets one machine at a time take the alias."""
         path = path_in_home("locks", f".{self.ssh_alias}.lock")
         return Lock(path, f"the alias {self.ssh_alias}", timeout=LOCK_PATIENCE)
 
-    def check_alias(self) -> None:
+    def _check_alias(self) -> None:
         """
         Make sure no other machine of this user answers to the alias.
 
@@ -735,7 +644,7 @@ class Container:
                     f" give {self.image.name} another one with --hostname"
                 )
 
-    def wait_for_ssh(self, deadline: Deadline) -> tuple[str, int]:
+    def _wait_for_ssh(self, deadline: Deadline) -> tuple[str, int]:
         """
         Wait until the container's SSH server answers.
 
@@ -744,11 +653,11 @@ class Container:
         :raises ContainerDied: The container ended meanwhile.
         :raises SecureShellTimeout: There was no answer in time.
         """
-        entry = self.host_entry
-        _ssh.wait_for_banner(entry.address, entry.port, deadline, self.check_alive)
+        entry = self._host_entry
+        _connection.wait_for_banner(entry.address, entry.port, deadline, self._check_alive)
         return entry.address, entry.port
 
-    def check_alive(self) -> None:
+    def _check_alive(self) -> None:
         """
         Make sure the container has not ended.
 
@@ -769,7 +678,7 @@ class Container:
             state["ExitCode"],
         )
 
-    def log_in(self) -> None:
+    def _log_in(self) -> None:
         """
         Wait for a real login, whose connection later commands share.
 
@@ -778,8 +687,8 @@ class Container:
         """
         deadline = Deadline(self.timeout)
         try:
-            self.wait_for_ssh(deadline)
-            _ssh.open_connection(self.host_entry, deadline, self.check_alive)
+            self._wait_for_ssh(deadline)
+            _connection.open_connection(self._host_entry, deadline, self._check_alive)
         except SecureShellTimeout as error:
             raise SecureShellTimeout(
                 f"{error}; {self.image.name} is still running: run the command again to wait"
@@ -787,15 +696,17 @@ class Container:
                 f" 'docker logs {container_name(*self.image.key)}'"
             ) from error
 
-    def bury(self) -> None:
+    def _bury(self) -> None:
         """Take away the alias of a container that ended, and the container if it was new."""
-        with self.lock:
-            self.revoke_or_warn()
+        with self._lock:
+            # Another start may have made a new container meanwhile: the alias is that one's.
+            if _ssh.instance_of(self.image.name) in (None, self.session.instance):
+                self._revoke_or_warn()
             if self.created and self.session.container_id and self.session.instance:
-                self.remove_container(self.session.container_id, self.session.instance)
+                self._remove_container(self.session.container_id, self.session.instance)
                 self.created = False
 
-    def revoke_or_warn(self) -> None:
+    def _revoke_or_warn(self) -> None:
         """Make ``ssh`` forget the container, but keep the pinned key of one that exists."""
         _ssh.remove(self.image.name, self.session.instance if self.created else None)
         with Config() as state:
@@ -819,7 +730,7 @@ class Container:
         for what, text in (("message", message), ("author", author)):
             if text and ("\0" in text or len(text.encode("utf-8", "replace")) > 4096):
                 raise InvalidName(f"the {what} must be at most 4096 bytes, without NUL")
-        with self.lock:
+        with self._lock:
             self.check_active()
             assert self.session.container_id
             changes = ["LABEL " + " ".join(f"{label(name)}=" for name in _machines.BLANKED_LABELS)]
@@ -845,25 +756,24 @@ class Container:
         :raises EngineError: The engine failed.
         """
         Config().load()
-        with self.lock:
-            machine = self.find_machine()
+        with self._lock:
+            machine = self._find_machine()
             if machine is None:
                 self.session.reset()
-                known = _ssh.instance_of(self.image.name)
                 leftover = os.path.exists(self.ssh_config_file)
+                swept = self._sweep()
                 self.revoke_ssh_access()
-                if known:
-                    self.engine.remove_volume(_machines.volume_name(known))
-                if leftover:
+                if swept or leftover:
                     logger.info("%s had gone already; removed what was left", self.image.name)
                     return
                 raise NoContainerRunning(f"there is no machine {self.image.name} to kill")
-            self.remember(machine)
-            closing = _ssh.begin_close(machine.instance)
+            self._remember(machine)
+            closing = _connection.begin_close(machine.instance)
             killing = self.engine.begin_kill(machine.id) if machine.running else None
             try:
-                # The engine needs longer for its part than we for ours.
+                # The engine needs longer for its part than we for ours, the message included.
                 self.revoke_ssh_access()
+                logger.info("Killing %s", self.image.name)
             finally:
                 if killing is not None:
                     try:
@@ -871,8 +781,8 @@ class Container:
                     except EngineError as error:
                         # It ended, or was removed, by itself: what we wanted.
                         logger.debug("%s", error)
-                _ssh.close_connection(machine.instance, closing)
-                self.remove_container(machine.id, machine.instance)
+                _connection.close_connection(machine.instance, closing)
+                self._remove_container(machine.id, machine.instance)
             self.session.reset()
             self.created = False
 
@@ -888,8 +798,8 @@ class Container:
                 f"{self.image.name} is reserved for redock's base images:"
                 " with --force it is deleted and made anew when it is needed"
             )
-        with self.lock:
-            if self.find_machine() is not None:
+        with self._lock:
+            if self._find_machine() is not None:
                 raise RedockError(
                     f"{self.image.name} still has a machine: 'redock kill {self.image.name}' first"
                 )
@@ -899,16 +809,40 @@ class Container:
                 logger.info("There is no image %s", self.image.name)
             self.image.id = None
 
-    def discard(self, machine: Machine) -> None:
+    def _sweep(self) -> bool:
+        """
+        Remove what containers of this name left behind that went without us.
+
+        :returns: True when there was something.
+        """
+        mine = self.session.instance
+        named = {"label": [f"{label('name')}={self.image.name}", f"{KIND}=volume"]}
+        instances = {volume["Labels"][label("instance")] for volume in self.engine.volumes(named)}
+        entry = _ssh.instance_of(self.image.name)
+        if entry:
+            instances.add(entry)
+        for instance in instances - {mine}:
+            _connection.close_connection(instance)
+            try:
+                self.engine.remove_volume(_machines.volume_name(instance))
+            except EngineError as error:
+                # A container of somebody else's has it.
+                logger.warning("%s", error)
+            _ssh.forget_key(instance)
+        if entry and entry != mine:
+            self.revoke_ssh_access()
+        return bool(instances - {mine})
+
+    def _discard(self, machine: Machine) -> None:
         """
         Remove a container that never ran, and what was written for it.
 
         :param machine: The container.
         """
         _ssh.remove(machine.name, machine.instance)
-        self.remove_container(machine.id, machine.instance)
+        self._remove_container(machine.id, machine.instance)
 
-    def remove_container(self, container: str, instance: str) -> None:
+    def _remove_container(self, container: str, instance: str) -> None:
         """
         Remove a container and its identity.
 
@@ -918,44 +852,6 @@ class Container:
         self.engine.remove_container(container)
         self.engine.remove_volume(_machines.volume_name(instance))
         _ssh.forget_key(instance)
-
-
-class AliasProbe:
-    """
-    Asks ``ssh``, beside other work, whether an alias means another host to the user.
-
-    :param alias: The alias.
-    """
-
-    def __init__(self, alias: str) -> None:
-        self.alias = alias
-        self.process: subprocess.Popen[bytes] | None = None
-        if _include.find_mode() != "none" and os.path.exists(_ssh.home_config_file()):
-            self.process = _ssh.begin_options(alias)
-
-    def check(self) -> None:
-        """
-        Wait for the answer.
-
-        :raises AliasTaken: The user's configuration leads the alias elsewhere.
-        """
-        if self.process is None:
-            return
-        options = _ssh.finish_options(self.process)
-        self.process = None
-        ours = options.get("hostkeyalias", "").startswith("redock-")
-        target = options.get("hostname", self.alias)
-        if target != self.alias and not ours:
-            raise AliasTaken(
-                f"your SSH configuration leads {self.alias} to {target}:"
-                " give the machine another name with --hostname"
-            )
-
-    def discard(self) -> None:
-        """Stop asking."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
 
 
 def port_was_taken(error: BaseException) -> bool:

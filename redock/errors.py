@@ -26,7 +26,7 @@ The errors redock raises, as one tree.
     ├── SeveralFailed            several machines, at least one failure; has ``failures``
     ├── ExternalCommandFailed    a command ended with a nonzero status; has ``result``
     │   └── OperationFailed      a configuration management operation failed; has ``operation``
-    │       └── OperationTimeout (Timeout)          a remote command did not end in time
+    │       └── OperationTimeout  (Timeout)         a remote command did not end in time
     └── ConnectionFailed         (ConnectionError)  a host cannot be reached over SSH; has ``cause``
 
 Whoever wants to handle everything redock can raise writes::
@@ -45,11 +45,11 @@ Errors of the libraries underneath (``docker``, ``requests``, ``execnet``,
 
 from __future__ import annotations
 
+from redock._result import Result
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from redock._process import Result
 
 __all__ = [
     "AliasTaken",
@@ -231,7 +231,7 @@ class ExternalCommandFailed(RedockError):
     """
     An external command ended with a nonzero exit status.
 
-    :param result: What the command did, see :class:`redock._process.Result`.
+    :param result: What the command did, see :class:`redock._result.Result`.
     :param host: The alias of the remote host the command ran on (default: none, it ran locally).
     :param reason: Replaces "exited with status N" in the message (default: none).
     """
@@ -293,8 +293,6 @@ class OperationFailed(ExternalCommandFailed):
         remote_type: str = "",
         traceback: str = "",
     ) -> None:
-        from redock._process import Result
-
         self.has_result = result is not None
         super().__init__(Result((operation,), 1) if result is None else result, host, message)
         self.reason = message

@@ -20,33 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TextIO
 
-__all__ = ["add_arguments", "find_alias", "load_script", "main", "provision"]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """
-    Describe the command line of ``redock provision``.
-
-    :param parser: The parser of the command.
-    """
-    parser.add_argument(
-        "names", nargs="+", metavar="NAME", help="a machine of redock's, an SSH alias or user@host"
-    )
-    parser.add_argument("script", metavar="SCRIPT.py", help="defines provision(host)")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would change")
-    parser.add_argument("--diff", action="store_true", help="print how text files change")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    parser.add_argument("--sudo", action="store_true", help="become root with sudo")
-    parser.add_argument(
-        "-j", "--jobs", type=int, metavar="N", help="how many hosts at the same time (default: 16)"
-    )
+__all__ = ["find_alias", "load_script", "main", "provision"]
 
 
 def main(options: argparse.Namespace) -> int:
     """
     Run the command.
 
-    :param options: What :func:`add_arguments` describes, and perhaps ``verbose``.
+    :param options: What the parser of :mod:`redock.cli` describes, and perhaps ``verbose``.
     :returns: The exit status.
     :raises RedockError: The script cannot be used, or a host failed.
     """
@@ -201,7 +182,7 @@ def find_alias(name: str) -> str:
 
     try:
         container = Container(name)
-        if ":" in name or container.find_machine() is not None:
+        if ":" in name or container._find_machine() is not None:
             return container.ssh_alias
     except InvalidName:
         if ":" in name:

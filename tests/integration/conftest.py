@@ -119,6 +119,10 @@ def tidy_up(engine: Engine) -> None:
     for image in engine.images({"reference": [f"{REPOSITORY}*"]}):
         for name in image["RepoTags"] or ():
             engine.remove_image(name, force=True)
+    # What was committed again has no name any more.
+    for image in engine.images({"dangling": ["true"], "label": [label("name")]}):
+        if image["Labels"][label("name")].startswith(REPOSITORY):
+            engine.remove_image(image["Id"], force=True)
 
 
 @pytest.fixture(scope="session")
@@ -180,7 +184,7 @@ def remove_machine(engine: Engine) -> Iterator[Callable[[str], None]]:
     yield names.append
     for each in names:
         container = Container(each)
-        machine = container.find_machine()
+        machine = container._find_machine()
         if machine is not None:
             container.kill()
 
@@ -191,7 +195,7 @@ def container(home: Home, name: str) -> Iterator[Container]:
     made = Container(name, timeout=30)
     made.start()
     yield made
-    if made.find_machine() is not None:
+    if made._find_machine() is not None:
         made.kill()
 
 
@@ -208,7 +212,7 @@ def make_machine(home: Home) -> Iterator[Callable[[str], Container]]:
 
     yield make
     for container in made:
-        if container.find_machine() is not None:
+        if container._find_machine() is not None:
             container.kill()
 
 

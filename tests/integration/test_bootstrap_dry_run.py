@@ -18,7 +18,7 @@ from .conftest import command
 
 def snapshot(machine: Container) -> list[str]:
     """Everything that makes up the file system of a machine, with times and contents."""
-    found = machine.find_machine()
+    found = machine._find_machine()
     assert found is not None
     script = (
         "find / -xdev -path /proc -prune -o -path /sys -prune -o -path /dev -prune"

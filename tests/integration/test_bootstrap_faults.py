@@ -130,7 +130,7 @@ def test_no_python(machine: Container) -> None:
 
 def inside(machine: Container, script: str) -> None:
     """Run a script in a machine that nobody can log in to properly."""
-    found = machine.find_machine()
+    found = machine._find_machine()
     assert found is not None
     done = command("docker", "exec", found.id, "sh", "-c", script)
     assert done.returncode == 0, done.stderr

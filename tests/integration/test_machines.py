@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from redock._engine import Engine
+from redock._engine import Engine, label
 from redock._recipe import NO_IDENTITY
 from redock.api import Container, NoContainerRunning
 from redock.errors import AliasTaken
@@ -190,7 +190,7 @@ def test_commit_of_nothing_running(home: Home, name: str) -> None:
 def test_the_context_manager_removes_what_it_made(home: Home, name: str) -> None:
     with Container(name) as container:
         assert ssh(container.ssh_alias, "true").returncode == 0
-    assert container.find_machine() is None
+    assert container._find_machine() is None
 
 
 def test_the_context_manager_leaves_what_was_there(container: Container) -> None:
@@ -214,7 +214,7 @@ def test_an_alias_of_the_users_own_is_respected(fresh_home: Home, name: str) -> 
     fresh_home.ssh_config.write_text(f"Host {alias}\n  HostName 192.0.2.1\n")
     with pytest.raises(AliasTaken, match=r"192\.0\.2\.1"):
         Container(name).start()
-    assert Container(name).find_machine() is None
+    assert Container(name)._find_machine() is None
 
 
 def test_the_client_command_works_by_itself(container: Container) -> None:
@@ -273,6 +273,7 @@ def test_hostname_is_remembered_by_the_image(home: Home, name: str) -> None:
     with Container(name, hostname="special") as container:
         container.commit()
     with Container(name) as again:
+        assert again.ssh_alias == "special-container"
         assert ssh(again.ssh_alias, "hostname").stdout == "special\n"
     again.delete()
 
@@ -328,7 +329,7 @@ def test_a_machine_that_never_got_its_identity_gets_one(
     """What is left when the first start is killed before it hands over the keys."""
     remove_machine(name)
     killed = Container(name)
-    container = killed.create_container(base_image, "0123456789ab", 31999)
+    container = killed._create_container(base_image, "0123456789ab", 31999)
     stream = engine.attach(container, "stdin")
     engine.begin_start(container).result()
     stream.close()
@@ -362,3 +363,26 @@ def test_the_output_of_a_machine_can_be_watched(
             seen += capfd.readouterr().out
     assert "shown on the terminal" in seen
     assert container.find_container()
+
+
+def test_what_went_behind_our_back_leaves_nothing(
+    home: Home, name: str, engine: Engine, remove_machine: Callable[[str], None]
+) -> None:
+    remove_machine(name)
+    gone = Container(name)
+    gone.start()
+    first = gone.session.instance
+    assert gone.session.container_id
+    engine.remove_container(gone.session.container_id)
+    assert redock("kill", name).returncode == 0
+    assert redock("kill", name).returncode == 3
+    gone.start()
+    assert gone.session.container_id
+    engine.remove_container(gone.session.container_id)
+    again = Container(name)
+    again.start()
+    assert ssh(again.ssh_alias, "true").returncode == 0
+    volumes = engine.volumes({"label": [f"{label('name')}={name}"]})
+    assert [volume["Labels"][label("instance")] for volume in volumes] == [again.session.instance]
+    known = {path.name for path in (home.redock / "ssh" / "known_hosts.d").iterdir()}
+    assert again.session.instance in known and first not in known

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from redock import provision
+from redock._arguments import add_provision_arguments
 from redock.api import Container
 from redock.bootstrap import ChangeList
 from redock.errors import ConnectionFailed, InvalidArgument, OperationFailed, SeveralFailed
@@ -22,13 +23,13 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "provision_nginx.py"
 def main(*arguments: str) -> int:
     """Run the command as the program does."""
     parser = argparse.ArgumentParser()
-    provision.add_arguments(parser)
+    add_provision_arguments(parser)
     return provision.main(parser.parse_args(arguments))
 
 
 def snapshot(machine: Container) -> set[str]:
     """The file system of a machine, but for what running programs write."""
-    found = machine.find_machine()
+    found = machine._find_machine()
     assert found is not None
     script = (
         "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /var/log"

@@ -1,0 +1,159 @@
+"""HTTP over a local socket: every kind of answer, and everything that is none."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from redock._http import LONGEST_HEAD, ProtocolError, Request
+from tests.unit.conftest import PATIENCE, Server, reply, silence
+
+Serve = Callable[[Callable[[socket.socket, bytes], None]], Server]
+
+
+def ask(server: Server, **options: float) -> Request:
+    return Request(str(server.path), "GET", "/x", timeout=options.get("timeout", PATIENCE))
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "body"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, b"hello"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello, and more", 200, b"hello"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length:0\r\n\r\n", 200, b""),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 304, b""),
+        (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", 200, b"until the end"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}", 404, b"{}"),
+        (b"HTTP/1.1 500\r\nContent-Length: 0\r\n\r\n", 500, b""),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n"
+            b"5\r\nhello\r\n1;x=y\r\n,\r\nA\r\n 012345678\r\n0\r\n\r\n",
+            200,
+            b"hello, 012345678",
+        ),
+    ],
+)
+def test_an_answer_is_read_as_it_was_meant(
+    answer: bytes, status: int, body: bytes, serve: Serve
+) -> None:
+    response = ask(serve(reply(answer))).response()
+    assert (response.status, response.body) == (status, body)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_an_answer_in_small_pieces_is_put_together(size: int, serve: Serve) -> None:
+    answer = (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n4\r\n you\r\n0\r\n\r\n"
+    )
+
+    def dribble(connection: socket.socket, request: bytes) -> None:
+        for start in range(0, len(answer), size):
+            connection.sendall(answer[start : start + size])
+            time.sleep(0.0005)
+        connection.close()
+
+    assert ask(serve(dribble)).response().body == b"hello you"
+
+
+def test_a_request_says_what_it_carries(serve: Serve) -> None:
+    server = serve(reply(b"HTTP/1.1 204 No Content\r\n\r\n"))
+    Request(str(server.path), "PUT", "/x?y=z", b"tar", "application/x-tar", PATIENCE).response()
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"PUT /x?y=z HTTP/1.1\r\nHost: ")
+    assert b"Content-Length: 3" in head
+    assert b"Content-Type: application/x-tar" in head
+    assert b"Connection: close" in head
+    assert body == b"tar"
+
+
+NO_ANSWERS = {
+    "nothing": b"",
+    "half a head": b"HTTP/1.1 200 OK\r\nContent-Le",
+    "cut off": b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
+    "a chunk cut off": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nhello",
+    "chunks without end": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    "a senseless chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nhello",
+    "a negative chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello",
+    "a senseless length": b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nhello",
+    "a negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nhello",
+    "a length without end": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+    "a senseless status": b"HTTP/1.1 two hundred\r\n\r\n",
+    "a superscript status": b"HTTP/1.1 \xb2 OK\r\n\r\n",
+    "an SSH server": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+    "binary": bytes(range(256)) + b"\r\n\r\n",
+    "a head without end": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * (LONGEST_HEAD // 5),
+}
+
+
+@pytest.mark.parametrize("answer", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
+def test_what_is_no_answer_is_an_error_of_the_connection(answer: bytes, serve: Serve) -> None:
+    with pytest.raises(OSError) as caught:
+        ask(serve(reply(answer))).response()
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+def test_silence_ends_with_the_patience(serve: Serve) -> None:
+    request = ask(serve(silence), timeout=0.05)
+    with pytest.raises(TimeoutError):
+        request.response()
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    answer=st.one_of(
+        st.binary(max_size=100),
+        st.lists(
+            st.sampled_from(
+                b"HTTP/1.1 200 OK|\r\n|\r\n\r\n|Content-Length: |3|abc|0|"
+                b"Transfer-Encoding: chunked|\xb2|:| |-|_|1_0".split(b"|")
+            ),
+            max_size=12,
+        ).map(b"".join),
+    )
+)
+@example(answer=b"HTTP/1.1 200 OK\r\nContent-Length: 1_0\r\n\r\n0123456789")
+def test_any_bytes_are_an_answer_or_an_error_of_the_connection(answer: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    request = Request.__new__(Request)
+    request.socket, request.buffer = ours, b""
+    ours.settimeout(PATIENCE)
+    theirs.sendall(answer)
+    theirs.close()
+    with contextlib.suppress(OSError):
+        assert request.response().status >= 0
+    assert ours.fileno() == -1, "the connection is closed"
+
+
+def test_a_stream_begins_with_what_came_with_the_head(serve: Serve) -> None:
+    def upgrade(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 101 UPGRADED\r\n\r\nfirst")
+        received = b""
+        while more := connection.recv(100):
+            received += more
+        connection.sendall(b" " + received)
+        connection.close()
+
+    server = serve(upgrade)
+    stream = Request(str(server.path), "POST", "/attach", timeout=PATIENCE, upgrade=True).hijack()
+    stream.send(b"sent")
+    assert b"".join(stream) == b"first sent"
+    stream.close()
+    assert b"Upgrade: tcp" in server.requests[0]
+
+
+def test_a_refused_stream_is_an_error(serve: Serve) -> None:
+    server = serve(reply(b"HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\n\r\n"))
+    request = Request(str(server.path), "POST", "/attach", timeout=PATIENCE, upgrade=True)
+    with pytest.raises(ProtocolError, match="409"):
+        request.hijack()
+    assert request.socket.fileno() == -1

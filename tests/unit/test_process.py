@@ -1,0 +1,123 @@
+"""Running commands: what they said, what they ended with, and no endless wait."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+
+from redock._parallel import run_all
+from redock._process import Result, run
+from redock.errors import ExternalCommandFailed, RedockError, Timeout, last_lines
+from tests.unit.conftest import PATIENCE
+
+
+def python(program: str, **options: object) -> Result:
+    return run([sys.executable, "-c", program], timeout=PATIENCE, **options)  # type: ignore[arg-type]
+
+
+def test_a_command_says_what_it_did() -> None:
+    result = python("import sys; print(input()); print('é', file=sys.stderr)", input="in")
+    assert result
+    assert (result.returncode, result.stdout, result.stderr) == (0, "in\n", "é\n")
+    assert result.seconds > 0
+    assert result.command_line.endswith("file=sys.stderr)'") or "é" in result.command_line
+
+
+def test_without_input_there_is_nothing_to_read() -> None:
+    assert python("import sys; print(repr(sys.stdin.read()))").stdout == "''\n"
+
+
+def test_variables_are_added_to_the_environment() -> None:
+    program = "import os; print(os.environ['ADDED'], 'HOME' in os.environ)"
+    assert python(program, env={"ADDED": "x"}).stdout == "x True\n"
+
+
+def test_output_in_no_encoding_is_no_error() -> None:
+    assert "\ufffd" in python("import os; os.write(1, b'\\xff')").stdout
+
+
+def test_a_failure_is_an_error_with_the_end_of_the_output() -> None:
+    program = "import sys; [print(n, file=sys.stderr) for n in range(30)]; sys.exit(3)"
+    with pytest.raises(ExternalCommandFailed) as caught:
+        python(program)
+    error = caught.value
+    assert (error.returncode, error.stdout) == (3, "")
+    assert error.command[0] == sys.executable
+    assert error.stderr.startswith("0\n")
+    assert "exited with status 3: 20\n" in str(error)
+    assert str(error).endswith("\n29")
+
+
+def test_a_failure_can_be_looked_at_instead() -> None:
+    result = python("raise SystemExit(3)", check=False)
+    assert not result
+    assert result.returncode == 3
+    assert "returncode=3" in repr(result)
+
+
+def test_a_command_without_end_is_ended() -> None:
+    started = time.monotonic()
+    with pytest.raises(Timeout, match=r"sleep 120 did not end within 0\.1 seconds"):
+        run(["sleep", "120"], timeout=0.1)
+    assert time.monotonic() - started < PATIENCE
+
+
+@pytest.mark.parametrize(
+    ("program", "package"), [("ssh-keygen", "openssh-client"), ("rsync", "rsync")]
+)
+def test_a_missing_program_is_named_with_its_package(
+    program: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(RedockError, match=f"{program}.*apt-get install {package}"):
+        run([program])
+
+
+def test_the_host_and_the_reason_are_in_the_message() -> None:
+    result = Result(["apt-get", "update"], 100, stderr="no network\n")
+    message = str(ExternalCommandFailed(result, "web-container", "did not like it"))
+    assert message == "command apt-get update on web-container did not like it: no network"
+
+
+def test_the_last_lines_are_the_last_that_say_something() -> None:
+    assert last_lines("one\n\ntwo\n  \nthree\n\n", 2) == "two\nthree"
+    assert last_lines("", 2) == ""
+
+
+# Side by side.
+
+
+def test_all_are_done_and_failures_come_in_order() -> None:
+    reported: list[str] = []
+
+    def work(item: int) -> None:
+        if item % 2:
+            raise ValueError(item)
+
+    items = {str(number): number for number in range(20)}
+    failed = run_all(items, work, 4, lambda name, error: reported.append(name))
+    assert list(failed) == [name for name, number in items.items() if number % 2]
+    assert sorted(reported) == sorted(failed)
+
+
+def test_there_are_never_more_at_a_time_than_asked_for() -> None:
+    import threading
+
+    lock, busy, most = threading.Lock(), [0], [0]
+
+    def work(item: int) -> None:
+        with lock:
+            busy[0] += 1
+            most[0] = max(most[0], busy[0])
+        time.sleep(0.005)
+        with lock:
+            busy[0] -= 1
+
+    run_all({str(number): number for number in range(12)}, work, 3, lambda *_: None)
+    assert 1 < most[0] <= 3
+
+
+def test_nothing_to_do_is_done() -> None:
+    assert run_all({}, lambda item: None, 4, lambda *_: None) == {}
