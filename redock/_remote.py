@@ -2298,18 +2298,12 @@ def plain(value):
 def send_answer(world, outcome, value, seconds):
     try:
         world.channel.send((outcome, plain(value), seconds))
-    except (TypeError, ValueError) as error:
-        refuse(world, error)
+    except OSError:
+        raise
     except Exception as error:
-        # execnet's own error for values that cannot travel has no name here.
-        if type(error).__name__ != "DumpError":
-            raise
-        refuse(world, error)
-
-
-def refuse(world, error):
-    message = "the answer cannot be sent: %s" % error
-    world.channel.send(("failed", {"message": message, "type": "TypeError"}, 0.0))
+        # execnet raises its own error for other types and struct.error for numbers below -2**31.
+        message = "the answer cannot be sent: %s" % error
+        world.channel.send(("failed", {"message": message, "type": "TypeError"}, 0.0))
 
 
 def requests(world, channel):

@@ -335,12 +335,14 @@ class Bootstrap:
             error.errno = details.get("errno")
         return error
 
-    def _result(self, raw: dict[str, Any], command: Sequence[str]) -> Result:
+    def _result(self, raw: dict[str, Any], command: Sequence[str], *, shown: bool = True) -> Result:
+        """Make a Result; one that ends in a message hides secrets, one that is data does not."""
+        hide = mask if shown else str
         return Result(
             [mask(word) for word in command],
             raw["returncode"],
-            mask(raw["stdout"].decode("utf-8", "replace")),
-            mask(raw["stderr"].decode("utf-8", "replace")),
+            hide(raw["stdout"].decode("utf-8", "replace")),
+            hide(raw["stderr"].decode("utf-8", "replace")),
             raw["seconds"],
         )
 
@@ -518,7 +520,8 @@ class Bootstrap:
             show = _Show(self)
             raw, _ = self._ask("execute", arguments, during, timeout, show=show, limited=False)
             show.flush()
-            result = self._result(raw, shown)
+            fails = raw["hung"] or (check and raw["returncode"] != 0)
+            result = self._result(raw, shown, shown=fails)
             if raw["hung"]:
                 message = f"did not end within {timeout:g} seconds"
                 raise OperationTimeout(message, self.ssh_alias, mask(during), result)
@@ -1272,12 +1275,10 @@ class Bootstrap:
                 raw = answer.get("result")
                 if raw is None or until is None:
                     break
-                result = self._result(raw, [title])
-                if until(result):
+                if until(self._result(raw, [title], shown=False)):
                     break
-                raise OperationFailed(
-                    "the result is not the wanted one", self.ssh_alias, during, result
-                )
+                message = "the result is not the wanted one"
+                raise OperationFailed(message, self.ssh_alias, during, self._result(raw, [title]))
             except OperationFailed as error:
                 if attempt == tries:
                     shown = error
@@ -1351,11 +1352,12 @@ class Bootstrap:
 
         The source of the function is sent. It has to be a function of its own,
         written with ``def``, that imports what it needs itself. Arguments and results are
-        None, booleans, numbers, text, bytes, and lists, tuples, sets and dictionaries
-        of these. It runs in a dry run, too.
+        None, booleans, numbers (integers not below -2**31), text, bytes, and lists,
+        tuples, sets and dictionaries of these. It runs in a dry run, too.
 
         >>> def count(directory):
         ...     import os
+        ...
         ...     return len(os.listdir(directory))
         >>> host.call(count, directory="/etc/ssh") > 1
         True
@@ -1372,14 +1374,7 @@ class Bootstrap:
         source, name = pure_source(function)
         values, _ = reveal(arguments)
         request = {"source": source, "name": name, "arguments": values}
-        try:
-            return self._ask("call", request, f"call {name}")[0]
-        except OperationFailed:
-            raise
-        except Exception as error:
-            if type(error).__name__ == "DumpError":
-                raise InvalidArgument(f"call {name}: {error}") from None
-            raise
+        return self._ask("call", request, f"call {name}")[0]
 
 
 class _Pending:

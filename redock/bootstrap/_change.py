@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 __all__ = ["Change", "ChangeList", "Secret", "mask", "reveal"]
 
 MASK = "********"
+#: Shorter texts are everywhere: hiding them would only make messages unreadable.
+SHORTEST = 4
 
 #: Every text that was ever wrapped in a Secret by this process, to keep it out of messages.
 known_secrets: set[str] = set()
@@ -23,7 +25,8 @@ class Secret:
     or an environment variable of a command and the password hash of a user.
     Logs, differences, error messages and tracebacks show asterisks in its
     place. A secret cannot be an argument of a command, because everybody on a
-    machine can read the arguments of its processes.
+    machine can read the arguments of its processes. Where other texts happen to contain
+    a secret of at least four characters, it is hidden there, too.
 
     >>> Secret("hunter2")
     Secret('********')
@@ -35,9 +38,9 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self._value = value
-        known_secrets.update(text for text in (value, *value.splitlines()) if len(text.strip()) > 3)
-        if value:
-            known_secrets.add(value)
+        for text in (value, *value.splitlines()):
+            if len(text.strip()) >= SHORTEST:
+                known_secrets.add(text)
 
     def reveal(self) -> str:
         """

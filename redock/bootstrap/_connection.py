@@ -11,7 +11,7 @@ import time
 
 from redock._process import missing_program
 from redock.bootstrap._change import mask
-from redock.errors import ConnectionFailed, last_lines
+from redock.errors import ConnectionFailed, InvalidArgument, last_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -289,11 +289,18 @@ class Connection:
         :raises ConnectionFailed: The connection ended or the remote side does not read.
         """
         assert self.pipe is not None
+        import struct
+
+        from redock.bootstrap._gateway import DumpError
+
         self.pipe.deadline = float("inf") if timeout is None else time.monotonic() + timeout
         try:
             self.channel.send(request)
         except OSError as error:
             raise self.lost(error, timeout, during) from None
+        except (struct.error, DumpError) as error:
+            # Nothing has been sent: everything is serialized first.
+            raise InvalidArgument(f"{during}: {mask(str(error))}") from None
 
     def receive(self, timeout: float | None, during: str) -> Any:
         """

@@ -14,10 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Gateway", "Pipe", "RemoteError", "TimeoutError"]
+__all__ = ["DumpError", "Gateway", "Pipe", "RemoteError", "TimeoutError"]
 
 RemoteError = execnet.RemoteError
 TimeoutError = execnet.TimeoutError
+DumpError = execnet.DumpError
 
 #: A hostile machine can send as much as it likes; no answer of ours comes close to this.
 LARGEST_MESSAGE = 64 * 1024 * 1024

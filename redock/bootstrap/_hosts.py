@@ -32,9 +32,11 @@ def run(
     the name of the host in front. An error on one host does not stop the
     others.
 
-    >>> results = run(provision, "web-container", "db-container", jobs=4)
-    >>> print(results["web-container"].summary())
-    [web-container] 14 unchanged, 2 changed, 0 failed, 0 unknown in 0.7 s
+    >>> def provision(host):
+    ...     host.file("/srv/by-run", "Hello!\\n")
+    >>> results = run(provision, alias, jobs=4)
+    >>> results[alias].summary()
+    '[...] 0 unchanged, 1 changed, 0 failed, 0 unknown in ... s'
 
     :param function: Gets a connected :class:`Bootstrap` as its only argument.
     :param aliases: The names of the hosts, as for :class:`Bootstrap`.

@@ -687,7 +687,9 @@ def test_secrets_are_nowhere_to_be_seen(
         ]
         assert host.read_file("/srv/secret") == sentinel.encode()
         host.execute("echo $P", env={"P": secret})
-        texts.append(host.execute("cat", input=secret, capture=True).stdout)
+        captured = host.execute("cat", input=secret, capture=True)
+        assert captured.stdout == sentinel
+        texts.append(repr(captured))
         for failing in (
             lambda: host.command("cat >&2; exit 1", input=secret),
             lambda: host.execute("cat >&2; exit 1", input=secret),
