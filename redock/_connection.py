@@ -101,7 +101,8 @@ def open_connection(entry: HostEntry, deadline: Deadline, check_alive: Callable[
         if "host key" in message.lower() and "verif" in message.lower():
             raise HostKeyMismatch(
                 f"{entry.alias}: whoever answers on port {entry.port} does not have the host key"
-                " of this machine; nothing was sent to it"
+                " of this machine; nothing was sent to it. If you replaced the key yourself, make a"
+                f" new machine with 'redock kill {entry.name}' and 'redock start {entry.name}'"
             )
         if "Permission denied" in message:
             raise KeyRefused(

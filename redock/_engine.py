@@ -21,8 +21,9 @@ from redock.errors import DockerUnavailable, EngineError, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from typing import Any
+    import threading
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any, ClassVar
 
     import docker
 
@@ -392,12 +393,14 @@ class Engine:
             "author": author or "",
             "changes": "\n".join(changes),
         }
-        committed = self.request(
-            "POST",
-            "/commit",
-            f"commit the container {short(container)}",
-            query=query,
-            timeout=COMMIT_PATIENCE,
+        committed = to_the_end(
+            lambda: self.request(
+                "POST",
+                "/commit",
+                f"commit the container {short(container)}",
+                query=query,
+                timeout=COMMIT_PATIENCE,
+            )
         )
         return str(committed["Id"])
 
@@ -555,6 +558,57 @@ class Engine:
         :returns: The API's description.
         """
         return dict(self.request("GET", "/version", "tell its version", timeout=10.0))
+
+
+def to_the_end(function: Callable[[], Any]) -> Any:
+    """
+    Call a function and, when we are interrupted, wait for its end nevertheless.
+
+    An engine goes on with what it was asked to do: with the container paused,
+    and to give the image its name later than we would have thought.
+
+    :param function: What to call, in a thread of its own.
+    :returns: What it returned.
+    """
+    import queue
+    import threading
+
+    outcome: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            outcome.put((function(), None))
+        except Exception as error:
+            # It belongs to the thread that waits, whatever it is.
+            outcome.put((None, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    Unfinished.threads.append(thread)
+    thread.start()
+    try:
+        answer, error = outcome.get()
+    except BaseException:
+        finish()
+        raise
+    finally:
+        Unfinished.threads.remove(thread)
+    if error is not None:
+        raise error
+    return answer
+
+
+class Unfinished:
+    """What must not be left to itself."""
+
+    threads: ClassVar[list[threading.Thread]] = []
+
+
+def finish() -> None:
+    """Wait for what :func:`to_the_end` began, in whatever thread; a second interrupt ends that."""
+    for thread in list(Unfinished.threads):
+        if thread.is_alive():
+            logger.warning("Waiting for the engine to finish; interrupt again to leave it alone")
+            thread.join()
 
 
 def short(container: str) -> str:

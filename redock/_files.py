@@ -307,14 +307,16 @@ def sync_directory(directory: str) -> None:
         os.close(handle)
 
 
-def collect_strays(directory: str) -> None:
+def collect_strays(directory: str, file: str | None = None) -> None:
     """
     Remove the temporary files that killed processes left in a directory.
 
     :param directory: A pathname; the caller holds the lock that guards its files.
+    :param file: The name of the only file the caller's lock guards (default: all files).
     """
+    prefix = f"{STRAY_PREFIX}{file}-" if file else STRAY_PREFIX
     for name in os.listdir(directory):
-        if name.startswith(STRAY_PREFIX) and name.endswith(STRAY_SUFFIX):
+        if name.startswith(prefix) and name.endswith(STRAY_SUFFIX):
             remove_file(os.path.join(directory, name))
 
 

@@ -68,13 +68,17 @@ class Image:
 class Session:
     """What is known about the running container; None while it is not known."""
 
+    #: The engine's id of the container.
     container_id: str | None
     #: The id redock gave to this very container.
     instance: str | None
-    #: The address and port of its SSH server on the host.
+    #: The address of its SSH server on the host.
     address: str | None
+    #: The port of its SSH server on the host.
     port: int | None
+    #: The name to give to ``ssh``.
     ssh_alias: str | None
+    #: The host name inside the container.
     hostname: str | None
 
     def __init__(self) -> None:

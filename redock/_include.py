@@ -139,11 +139,16 @@ def without_line(contents: bytes) -> bytes:
     :param contents: The user's configuration.
     :returns: The same without the line and its comment.
     """
-    for newline in (b"\r\n", b"\n"):
-        contents = contents.replace(added_bytes(newline), b"", 1)
-    ours = (include_line().encode(), COMMENT.encode())
-    lines = contents.splitlines(keepends=True)
-    return b"".join(line for line in lines if line.strip() not in ours)
+    kept: list[bytes] = []
+    for line in contents.splitlines(keepends=True):
+        if line.strip() != include_line().encode():
+            kept.append(line)
+        elif kept and kept[-1].removeprefix(BYTE_ORDER_MARK).strip() == COMMENT.encode():
+            # The comment belongs to this line; another redock's has one of its own.
+            comment = kept.pop()
+            if comment.startswith(BYTE_ORDER_MARK):
+                kept.append(BYTE_ORDER_MARK)
+    return b"".join(kept)
 
 
 def install() -> bool:
@@ -183,13 +188,7 @@ def remove() -> bool:
     with lock():
         fragment = os.path.join(dotdee_directory(), FRAGMENT)
         if os.path.exists(fragment):
-            kept = read_bytes(fragment)
-            remove_file(fragment)
-            try:
-                _dotdee.assemble(_ssh.home_config_file(), dotdee_directory(), force=False)
-            except SSHConfigConflict:
-                atomic_write(fragment, kept or b"")
-                raise
+            remove_fragment(fragment)
             return True
         contents = read_config()
         remaining = without_line(contents)
@@ -205,6 +204,36 @@ def remove() -> bool:
             replace_config(contents, remaining)
         remove_file(created_file())
         return True
+
+
+def remove_fragment(fragment: str) -> None:
+    """
+    Take the line out of what update-dotdee assembles, and undo its installation if that was ours.
+
+    :param fragment: The pathname of redock's fragment.
+    :raises SSHConfigConflict: Somebody changed the assembled file; nothing was changed.
+    """
+    config, directory = _ssh.home_config_file(), dotdee_directory()
+    kept = read_bytes(fragment)
+    remove_file(fragment)
+    try:
+        _dotdee.assemble(config, directory, force=False)
+    except SSHConfigConflict:
+        atomic_write(fragment, kept or b"")
+        raise
+    others = set(os.listdir(directory)) - {"local", ".checksum"}
+    if not read_created().get("adopted") or others:
+        return
+    local = os.path.join(directory, "local")
+    original = read_bytes(local)
+    if original is None:
+        remove_file(os.path.realpath(config))
+    else:
+        replace_config(read_config(), original)
+    for name in ("local", ".checksum"):
+        remove_file(os.path.join(directory, name))
+    remove_if_empty(directory)
+    remove_file(created_file())
 
 
 def preview(*, removing: bool = False) -> str:
@@ -292,6 +321,8 @@ def adopt_config(contents: bytes) -> None:
             f"{local} exists and is not {config}, update-dotdee would lose one of them:"
             " set ssh_config to 'include'"
         )
+    ensure_directory(path_in_home("ssh"))
+    atomic_write(created_file(), json.dumps({"adopted": True}).encode())
     ensure_directory(directory)
     if contents:
         atomic_write(local, contents)

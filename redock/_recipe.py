@@ -51,7 +51,8 @@ umask 022
 if [ ! -s $identity/instance ]; then
     # A new machine: its host key and who may log in arrive on standard input, once.
     new=$identity/.new
-    rm -rf $new && mkdir -m 0700 $new && timeout 60 tar -xf - -C $new 2>/dev/null
+    mkdir -p $identity && rm -rf $new && mkdir -m 0700 $new
+    timeout 60 tar -xf - -C $new 2>/dev/null
     if [ ! -s $new/instance ]; then
         echo "redock: this container has no identity; start it with 'redock start'" >&2
         exit {NO_IDENTITY}

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-import time
 
 from redock import _dotdee
 from redock._files import (
@@ -128,7 +127,7 @@ class HostKey:
     """
 
     def __init__(self) -> None:
-        self.directory = path_in_home("ssh", f".new-{os.urandom(8).hex()}")
+        self.directory = path_in_home("ssh", f".new-{os.getpid()}-{os.urandom(8).hex()}")
         ensure_directory(self.directory)
         self.path = os.path.join(self.directory, "key")
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "redock", "-f", self.path]
@@ -298,6 +297,27 @@ def install(entry: HostEntry, public_key: bytes) -> None:
         assemble()
 
 
+def collect_orphans() -> None:
+    """Remove what processes that were killed left: host keys on their way, probes for links."""
+    for directory in (path_in_home("ssh"), path_in_home("ssh", "s")):
+        for name in os.listdir(directory) if os.path.isdir(directory) else ():
+            kind, _, rest = name.partition("-")
+            process = rest.partition("-")[0]
+            if kind not in (".new", ".probe") or os.path.exists(f"/proc/{process}"):
+                continue
+            path = os.path.join(directory, name)
+            try:
+                if kind == ".new":
+                    for each in os.listdir(path):
+                        remove_file(os.path.join(path, each))
+                    os.rmdir(path)
+                else:
+                    remove_file(path)
+            except OSError as error:
+                # Another process was faster, or its ssh-keygen is still there.
+                logger.debug("Leaving %s: %s", path, error)
+
+
 def write_if_changed(path: str, contents: bytes) -> None:
     """
     Write a file unless it has these contents already.
@@ -311,25 +331,11 @@ def write_if_changed(path: str, contents: bytes) -> None:
 
 def assemble() -> None:
     """Write redock's own ssh configuration from the entries; the caller holds the lock."""
-    for name in ("", "config.d", "known_hosts.d"):
+    collect_strays(path_in_home("ssh"), "config")
+    for name in ("config.d", "known_hosts.d"):
         collect_strays(path_in_home("ssh", name))
-    collect_abandoned_keys()
+    collect_orphans()
     _dotdee.assemble(config_file(), path_in_home("ssh", "config.d"), force=True)
-
-
-def collect_abandoned_keys(age: float = 3600.0) -> None:
-    """
-    Remove the host keys of processes that were killed while they made them.
-
-    :param age: Seconds after which nobody is thought to be working on one (default: an hour).
-    """
-    directory = path_in_home("ssh")
-    for name in os.listdir(directory):
-        path = os.path.join(directory, name)
-        if name.startswith(".new-") and time.time() - os.stat(path).st_mtime > age:
-            for each in os.listdir(path):
-                remove_file(os.path.join(path, each))
-            os.rmdir(path)
 
 
 def remove(name: str, instance: str | None) -> bool:
@@ -343,8 +349,9 @@ def remove(name: str, instance: str | None) -> bool:
     fragment = fragment_file(name)
     known = os.path.exists(fragment)
     with config_lock():
-        if known:
-            remove_file(fragment)
+        remove_file(fragment)
+        # Also where there was no entry: somebody may have been interrupted after removing it.
+        if os.path.isdir(path_in_home("ssh", "config.d")):
             assemble()
         if instance:
             remove_file(known_hosts_file(instance))

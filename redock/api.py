@@ -90,7 +90,8 @@ class Container:
     :param timeout: Seconds to wait for the machine to become reachable over SSH (default: 10).
     :param base: What the base image is made from (default: the setting, else ``ubuntu:24.04``);
                  used when there is no image of that name yet.
-    :param engine: The container engine (default: the one the environment says).
+    :param engine: The container engine, for several containers to share (default: the one
+                   that ``DOCKER_HOST`` and the Docker contexts say).
     :raises InvalidName: The image or host name is outside the grammar.
     """
 
@@ -111,6 +112,8 @@ class Container:
         self.session = Session()
         #: Whether this object created the container.
         self.created = False
+        #: Whether this object started the container; False when it found it running.
+        self.started = False
         self.public_key: bytes | None = None
 
     def __repr__(self) -> str:
@@ -171,7 +174,8 @@ class Container:
         """
         Generate the command line that connects to the (running) container.
 
-        It works whether or not the user's ssh configuration mentions redock.
+        It works whether or not the user's ssh configuration mentions redock, as long as
+        the container has been given SSH access (:meth:`start`, :meth:`setup_ssh_access`).
 
         :param ip_address: Replaces the address that is known.
         :param port_number: Replaces the port that is known.
@@ -286,24 +290,26 @@ class Container:
         :raises SecureShellTimeout: It could not be reached in time.
         :raises RedockError: Another of :mod:`redock.errors`.
         """
-        self._launch(self.setup_ssh_access)
-        try:
-            self._log_in()
-        except _connection.KeyRefused:
-            # redock's key pair is a new one: tell the machine.
-            machine = self._find_machine()
-            if machine is None or self.created:
-                raise
-            _identity.adopt(self.engine, machine)
-            self._log_in()
-        except ContainerDied as died:
-            if died.status == _recipe.NO_IDENTITY and not self.created:
-                # Whoever started it first was killed before it handed over the identity.
-                self._launch(self.setup_ssh_access)
+        for attempts_left in (2, 1, 0):
+            self._launch(self.setup_ssh_access)
+            try:
                 self._log_in()
-                return
-            self._bury()
-            raise
+            except _connection.KeyRefused:
+                # redock's key pair is a new one: tell the machine.
+                machine = self._find_machine()
+                if machine is None or self.created:
+                    raise
+                _identity.adopt(self.engine, machine)
+                self._log_in()
+            except ContainerDied as died:
+                # One that ran when we came was ended by somebody else; and whoever started it
+                # first may have been killed before handing over the identity.
+                unborn = died.status == _recipe.NO_IDENTITY and not self.created
+                if attempts_left and (unborn or not self.started):
+                    continue
+                self._bury()
+                raise
+            return
 
     def start_supervisor(self) -> None:
         """
@@ -325,6 +331,7 @@ class Container:
             raise InvalidName(f"the name {self.image.name} is reserved for redock's base images")
         # Of a newer redock's state we want to know before anything is made.
         Config().load()
+        self.started = False
         while True:
             with self._lock:
                 machines = _machines.find_machines(self.engine)
@@ -366,8 +373,10 @@ class Container:
                     f"the image {self.image.name} was not made by redock and has no SSH server to"
                     f" start: name it with --base to build on it, and the machine otherwise"
                 )
-            if not self.requested_hostname:
-                self.session.hostname = labels.get(label("hostname")) or None
+            saved, hostname = labels.get(label("name"), ""), labels.get(label("hostname"))
+            if hostname and hostname != hostname_for(saved.rpartition(":")[2]):
+                # It was asked for when the machine was made, so it belongs to what was saved.
+                self.session.hostname = hostname
             return self.image.id
         from redock.base import find_ready_base
 
@@ -410,7 +419,7 @@ class Container:
                     host_key = _ssh.HostKey()
                     used.add(port)
                     continue
-                self.created = True
+                self.created = self.started = True
                 return
         finally:
             host_key.discard()
@@ -528,10 +537,17 @@ class Container:
             meanwhile()
             return
         logger.debug("Starting %s again", machine.name)
+        self.started = True
         if self.engine.inspect_container(machine.id)["State"]["ExitCode"] == _recipe.NO_IDENTITY:
             self.public_key = _identity.adopt(self.engine, machine)
         try:
-            self._finish_start(self.engine.begin_start(machine.id), meanwhile)
+            # Without its identity (somebody removed it inside) the boot program would wait for
+            # it: here it sees the end of its input, says so, and is given a new one.
+            stream = self.engine.attach(machine.id, "stdin")
+            try:
+                self._finish_start(self.engine.begin_start(machine.id), meanwhile)
+            finally:
+                stream.close()
         except EngineError as error:
             if not port_was_taken(error):
                 raise
@@ -683,7 +699,9 @@ class Container:
     def _bury(self) -> None:
         """Take away the alias of a container that ended, and the container if it was new."""
         with self._lock:
-            self._revoke_or_warn()
+            # Another start may have made a new container meanwhile: the alias is that one's.
+            if _ssh.instance_of(self.image.name) in (None, self.session.instance):
+                self._revoke_or_warn()
             if self.created and self.session.container_id and self.session.instance:
                 self._remove_container(self.session.container_id, self.session.instance)
                 self.created = False
@@ -742,7 +760,10 @@ class Container:
             machine = self._find_machine()
             if machine is None:
                 self.session.reset()
-                if self._sweep():
+                leftover = os.path.exists(self.ssh_config_file)
+                swept = self._sweep()
+                self.revoke_ssh_access()
+                if swept or leftover:
                     logger.info("%s had gone already; removed what was left", self.image.name)
                     return
                 raise NoContainerRunning(f"there is no machine {self.image.name} to kill")
@@ -750,8 +771,9 @@ class Container:
             closing = _connection.begin_close(machine.instance)
             killing = self.engine.begin_kill(machine.id) if machine.running else None
             try:
-                # The engine needs longer for its part than we for ours.
+                # The engine needs longer for its part than we for ours, the message included.
                 self.revoke_ssh_access()
+                logger.info("Killing %s", self.image.name)
             finally:
                 if killing is not None:
                     try:
@@ -801,7 +823,11 @@ class Container:
             instances.add(entry)
         for instance in instances - {mine}:
             _connection.close_connection(instance)
-            self.engine.remove_volume(_machines.volume_name(instance))
+            try:
+                self.engine.remove_volume(_machines.volume_name(instance))
+            except EngineError as error:
+                # A container of somebody else's has it.
+                logger.warning("%s", error)
             _ssh.forget_key(instance)
         if entry and entry != mine:
             self.revoke_ssh_access()

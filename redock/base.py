@@ -85,7 +85,6 @@ def find_ready_base(client: Client, base: str | None = None) -> str | None:
         return None
     labels = described["Config"].get("Labels") or {}
     if labels.get(label("recipe")) != _recipe.fingerprint():
-        logger.info("The base image %s:%s is of another redock's recipe", BASE_REPOSITORY, tag)
         return None
     return str(described["Id"])
 
@@ -133,7 +132,9 @@ def create_base_image(client: Client, base: str | None = None) -> str:
     the SSH server. No key of any kind is in it.
 
     Where no registry answers, the distribution's image is made with
-    ``debootstrap`` or ``mmdebstrap``.
+    ``debootstrap`` or ``mmdebstrap``; where nobody asked for a distribution by
+    name and that is not possible for ``ubuntu:24.04`` either, the host's own
+    distribution takes its place, and the log says so.
 
     :param client: Connection to the engine (:class:`docker.APIClient`).
     :param base: As for :func:`find_base_image`.
@@ -163,8 +164,10 @@ def build(engine: Engine, wanted: str | None) -> str:
     :param wanted: The distribution's image that was asked for, None for the default.
     :returns: The id of the base image.
     """
-    step("Making the base image from %s (once, it takes a minute or two)", wanted or DEFAULT_BASE)
     outdated = engine.inspect_image(f"{BASE_REPOSITORY}:{base_tag(wanted)}")
+    if outdated is not None:
+        step("The base image was made by another redock and is made anew")
+    step("Making the base image from %s (once, it takes a minute or two)", wanted or DEFAULT_BASE)
     made_here = None
     try:
         source = wanted or DEFAULT_BASE

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Sequence
     from types import FrameType
+    from typing import Any
 
     from redock._arguments import Parser
     from redock.api import Container
@@ -39,7 +40,8 @@ NAME is TAG or REPOSITORY:TAG; without a repository it is one of yours ($USER).
   redock delete web        remove what was saved
 
 Exit status: 0 done; 1 failed; 2 invalid name or usage; 3 not running; 4 not found;
-124 timeout; 130 interrupted; of 'start' on a terminal: that of the SSH session.
+124 timeout; 129, 130 or 143 interrupted by HUP, INT or TERM; of 'start' on a terminal:
+that of the SSH session.
 """
 
 
@@ -63,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
+    sys.unraisablehook = interrupt_again
     try:
         status = run(arguments)
     except KeyboardInterrupt:
@@ -105,6 +108,23 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted(number)
 
 
+def interrupt_again(lost: sys.UnraisableHookArgs) -> None:
+    """
+    Interrupt the program once more when it was inside something that swallows errors.
+
+    Python calls finalizers and other callbacks between any two instructions,
+    and what they raise is printed and forgotten.
+
+    :param lost: What was raised, and where.
+    """
+    if not isinstance(lost.exc_value, (Interrupted, KeyboardInterrupt)):
+        sys.__unraisablehook__(lost)
+        return
+    number = getattr(lost.exc_value, "number", signal.SIGINT)
+    signal.signal(signal.SIGALRM, lambda *_: interrupt(number, None))
+    signal.setitimer(signal.ITIMER_REAL, 0.005)
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
     """
     Run the program.
@@ -144,11 +164,6 @@ def make_parser() -> Parser:
     """
     import argparse
 
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "-v", "--verbose", action="count", default=0, help="say more (twice: requests as well)"
-    )
-    common.add_argument("-q", "--quiet", action="count", default=0, help="say only what went wrong")
     from redock._arguments import Parser
 
     parser = Parser(
@@ -156,83 +171,103 @@ def make_parser() -> Parser:
         description="Docker containers you can SSH into.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[common],
     )
     parser.add_argument("--version", action="version", version=version_line())
-    add_machine_options(parser)
+    add_options(parser, "-v", "-q", "-n", "-m", "-t", "-b")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, function, text in (
-        ("start", start, "make sure machines run and can be reached; connect to a single one"),
-        ("commit", commit, "save the disk of machines as their images"),
-        ("kill", kill, "throw machines away, with all changes since the last commit"),
-        ("delete", delete, "delete the images of machines"),
+    for name, function, text, flags in (
+        ("start", start, "Make sure machines run; connect to a single one.", "-n -t -b"),
+        ("commit", commit, "Save the disk of machines as their images.", "-m"),
+        ("kill", kill, "Throw machines away, with all changes since the last commit.", ""),
+        ("delete", delete, "Delete the images of machines.", ""),
     ):
-        verb = verbs.add_parser(name, help=text, description=text.capitalize() + ".")
+        verb = add_verb(verbs, name, function, text, *flags.split())
         verb.add_argument("names", nargs="+", metavar="NAME", help="TAG or REPOSITORY:TAG")
-        verb.set_defaults(run=function)
-        add_machine_options(verb, again=True)
         if name == "delete":
             verb.add_argument("--force", action="store_true", help="even redock's base images")
         if name == "start":
             verb.add_argument("--no-connect", action="store_true", help="do not open a session")
-    add_ssh_config(verbs)
-    doctor = verbs.add_parser("doctor", help="explain what is missing and how to mend it")
-    doctor.set_defaults(run=examine)
+    text = "Show, install or remove redock's line in your SSH configuration."
+    verb = add_verb(verbs, "ssh-config", ssh_config, text)
+    verb.add_argument("action", choices=("show", "install", "remove"))
+    verb.add_argument("--dry-run", action="store_true", help="print the change, do not make it")
+    add_provision(verbs)
+    add_verb(verbs, "doctor", examine, "Explain what is missing and how to mend it.")
     return parser
 
 
-def add_machine_options(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+def add_verb(
+    verbs: argparse._SubParsersAction[Parser],
+    name: str,
+    function: Callable[[argparse.Namespace], int],
+    text: str,
+    *flags: str,
+) -> Parser:
     """
-    Add the options of machines; they may stand before the command or after it.
+    Add a command.
 
-    :param parser: The parser.
-    :param again: The options exist before the command; keep what was given there.
+    :param verbs: Where commands are added.
+    :param name: Its name.
+    :param function: What it does; gets the command line, returns the exit status.
+    :param text: What it does, for the reader.
+    :param flags: The options it understands, besides those that all understand.
+    :returns: The parser of the command.
     """
-
-    import argparse
-
-    def default(value: object) -> object:
-        return argparse.SUPPRESS if again else value
-
-    parser.add_argument(
-        "-n", "--hostname", metavar="NAME", default=default(None), help="host name (default: TAG)"
-    )
-    parser.add_argument(
-        "-m", "--message", metavar="TEXT", default=default(None), help="describes a commit"
-    )
-    parser.add_argument(
-        "-t",
-        "--timeout",
-        metavar="S",
-        type=seconds,
-        default=default(10.0),
-        help="seconds to wait for SSH (default: 10)",
-    )
-    parser.add_argument(
-        "-b",
-        "--base",
-        metavar="IMAGE",
-        default=default(None),
-        help="Debian or Ubuntu image to build on (default: ubuntu:24.04)",
-    )
-    if again:
-        for flag, name in (("-v", "--verbose"), ("-q", "--quiet")):
-            parser.add_argument(
-                flag, name, action="count", default=argparse.SUPPRESS, help=argparse.SUPPRESS
-            )
+    verb = verbs.add_parser(name, help=text[0].lower() + text[1:-1], description=text)
+    verb.set_defaults(run=function)
+    add_options(verb, "-v", "-q", *flags, again=True)
+    return verb
 
 
-def add_ssh_config(verbs: argparse._SubParsersAction[Parser]) -> None:
+def add_provision(verbs: argparse._SubParsersAction[Parser]) -> None:
     """
-    Describe the command ``ssh-config``.
+    Add the command ``provision``.
 
     :param verbs: Where commands are added.
     """
-    text = "show, install or remove redock's line in your SSH configuration"
-    parser = verbs.add_parser("ssh-config", help=text, description=text.capitalize() + ".")
-    parser.add_argument("action", choices=("show", "install", "remove"))
-    parser.add_argument("--dry-run", action="store_true", help="print the change, do not make it")
-    parser.set_defaults(run=ssh_config)
+    from redock._arguments import add_provision_arguments
+
+    text = "Bring machines, or any hosts, into the state a script describes."
+    add_provision_arguments(add_verb(verbs, "provision", provision, text))
+
+
+def add_options(parser: argparse.ArgumentParser, *flags: str, again: bool = False) -> None:
+    """
+    Add options that may stand before the command or after it.
+
+    :param parser: The parser.
+    :param flags: Their short forms.
+    :param again: They exist before the command; keep what was given there.
+    """
+    import argparse
+
+    options: dict[str, tuple[str, dict[str, Any]]] = {
+        "-v": ("--verbose", {"action": "count", "default": 0, "help": "say more: each request"}),
+        "-q": ("--quiet", {"action": "count", "default": 0, "help": "say only what went wrong"}),
+        "-n": ("--hostname", {"metavar": "NAME", "help": "host name (default: TAG)"}),
+        "-m": ("--message", {"metavar": "TEXT", "help": "describes a commit"}),
+        "-t": (
+            "--timeout",
+            {
+                "metavar": "S",
+                "type": seconds,
+                "default": 10.0,
+                "help": "seconds to wait for SSH (default: 10)",
+            },
+        ),
+        "-b": (
+            "--base",
+            {
+                "metavar": "IMAGE",
+                "help": "Debian or Ubuntu image to build on (default: ubuntu:24.04)",
+            },
+        ),
+    }
+    for flag in flags:
+        name, details = options[flag]
+        if again:
+            details["default"] = argparse.SUPPRESS
+        parser.add_argument(flag, name, **details)
 
 
 def seconds(text: str) -> float:
@@ -294,10 +329,17 @@ def start(options: argparse.Namespace) -> int:
     :param options: The command line.
     :returns: The exit status.
     """
-    containers = make_containers(options)
-    for_each(containers, lambda container: container.start())
     from redock import api
+    from redock.errors import SeveralFailed
 
+    containers = make_containers(options)
+    try:
+        for_each(containers, lambda container: container.start())
+    except SeveralFailed as failed:
+        for container in containers:
+            if container.image.name not in failed.failures:
+                print(api.connect_hint(container))
+        raise
     interactive = sys.stdin.isatty() and sys.stdout.isatty() and not options.no_connect
     if len(containers) == 1 and interactive:
         command = api.connect_command(containers[0])
@@ -317,7 +359,14 @@ def commit(options: argparse.Namespace) -> int:
     :param options: The command line.
     :returns: The exit status.
     """
-    for_each(make_containers(options), lambda container: container.commit(options.message))
+    from redock._engine import finish
+
+    try:
+        for_each(make_containers(options), lambda container: container.commit(options.message))
+    except BaseException:
+        # Interrupted while other threads save the disks of several machines.
+        finish()
+        raise
     return 0
 
 
@@ -377,6 +426,18 @@ def examine(options: argparse.Namespace) -> int:
     for finding in findings:
         print(finding)
     return 0 if all(finding.good for finding in findings) else 1
+
+
+def provision(options: argparse.Namespace) -> int:
+    """
+    Bring machines into the state a script describes.
+
+    :param options: The command line.
+    :returns: The exit status.
+    """
+    from redock.provision import main as provision_main
+
+    return provision_main(options)
 
 
 def make_containers(options: argparse.Namespace) -> list[Container]:

@@ -10,7 +10,7 @@ import shutil
 from redock import _include, _ssh
 from redock._engine import Engine
 from redock._files import path_in_home, redock_home, user_home
-from redock.errors import RedockError, SSHConfigConflict
+from redock.errors import DockerUnavailable, RedockError, SSHConfigConflict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,7 +119,11 @@ def examine_engine() -> Iterator[Finding]:
             remedy = "sudo usermod -aG docker $USER, then log in again"
         elif "context" in str(error):
             remedy = "docker context ls"
-        yield Finding("engine", False, str(error), remedy)
+        elif os.environ.get("DOCKER_HOST"):
+            remedy = "unset DOCKER_HOST, or start the engine it names"
+        yield Finding(
+            "engine", False, str(error).removesuffix(" ('redock doctor' tells how)"), remedy
+        )
         return
     number = str(version.get("Version", "unknown"))
     yield Finding("engine", True, f"{number} at {engine.endpoint}")
@@ -143,8 +147,8 @@ def examine_base() -> Iterator[Finding]:
 
     try:
         found = find_ready_base(Engine())
-    except RedockError as error:
-        yield Finding("base image", False, f"cannot be looked for: {error}")
+    except DockerUnavailable:
+        # That has been said already.
         return
     yield Finding(
         "base image", True, "ready" if found else "not made yet, the first start does that"

@@ -5,6 +5,7 @@ The errors redock raises, as one tree.
 
     RedockError                  anything below
     ├── InvalidName              (ValueError)       a name outside the grammar
+    ├── InvalidArgument          (ValueError)       an operation cannot work with an argument
     ├── SettingsError            (ValueError)       a setting nobody can act on
     ├── DockerUnavailable        (ConnectionError)  no engine answers
     ├── EngineError              the engine refused or failed a request; has ``status``
@@ -24,7 +25,8 @@ The errors redock raises, as one tree.
     ├── LockTimeout              (TimeoutError)     another redock holds the lock
     ├── SeveralFailed            several machines, at least one failure; has ``failures``
     ├── ExternalCommandFailed    a command ended with a nonzero status; has ``result``
-    │   └── OperationFailed      a configuration management operation failed
+    │   └── OperationFailed      a configuration management operation failed; has ``operation``
+    │       └── OperationTimeout  (Timeout)         a remote command did not end in time
     └── ConnectionFailed         (ConnectionError)  a host cannot be reached over SSH; has ``cause``
 
 Whoever wants to handle everything redock can raise writes::
@@ -43,11 +45,11 @@ Errors of the libraries underneath (``docker``, ``requests``, ``execnet``,
 
 from __future__ import annotations
 
+from redock._result import Result
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from redock._process import Result
 
 __all__ = [
     "AliasTaken",
@@ -60,11 +62,13 @@ __all__ = [
     "ForeignContainer",
     "HostKeyMismatch",
     "ImageUnavailable",
+    "InvalidArgument",
     "InvalidName",
     "LockTimeout",
     "NoContainerRunning",
     "NotFound",
     "OperationFailed",
+    "OperationTimeout",
     "PortUnavailable",
     "RedockError",
     "SSHConfigConflict",
@@ -90,6 +94,12 @@ class RedockError(Exception):
 
 class InvalidName(RedockError, ValueError):
     """A container, image, host or alias name is outside the grammar; nothing was created."""
+
+    exit_code = 2
+
+
+class InvalidArgument(RedockError, ValueError):
+    """An operation was given an argument it cannot use; nothing was done."""
 
     exit_code = 2
 
@@ -221,7 +231,7 @@ class ExternalCommandFailed(RedockError):
     """
     An external command ended with a nonzero exit status.
 
-    :param result: What the command did, see :class:`redock._process.Result`.
+    :param result: What the command did, see :class:`redock._result.Result`.
     :param host: The alias of the remote host the command ran on (default: none, it ran locally).
     :param reason: Replaces "exited with status N" in the message (default: none).
     """
@@ -263,7 +273,48 @@ class ExternalCommandFailed(RedockError):
 
 
 class OperationFailed(ExternalCommandFailed):
-    """A configuration management operation failed on the remote host."""
+    """
+    A configuration management operation failed on the remote host.
+
+    :param message: What went wrong.
+    :param host: The name of the host.
+    :param operation: The operation and what it was about, for example ``file /etc/motd``.
+    :param result: The command that failed, if the operation ran one (default: none).
+    :param remote_type: The name of the exception on the remote side, if there was one.
+    :param traceback: Where on the remote side that was, as text.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        host: str,
+        operation: str,
+        result: Result | None = None,
+        remote_type: str = "",
+        traceback: str = "",
+    ) -> None:
+        self.has_result = result is not None
+        super().__init__(Result((operation,), 1) if result is None else result, host, message)
+        self.reason = message
+        self.operation = operation
+        self.remote_type = remote_type
+        self.traceback = traceback
+        self.args = (message, host, operation)
+
+    def __str__(self) -> str:
+        message = f"{self.operation} on {self.host} failed"
+        if self.reason:
+            message += f": {self.reason}"
+        if not self.has_result:
+            return message
+        result = self.result
+        status = f"{result.command_line} exited with status {result.returncode}"
+        tail = last_lines("\n".join((result.stdout, result.stderr)), self.shown_lines)
+        return f"{message}: {status}" + (f": {tail}" if tail else "")
+
+
+class OperationTimeout(OperationFailed, Timeout):
+    """A command on the remote host did not end in time; it was killed there."""
 
 
 class ConnectionFailed(RedockError, ConnectionError):
@@ -273,7 +324,7 @@ class ConnectionFailed(RedockError, ConnectionError):
     :param message: One line for the user.
     :param cause: A word for programs: ``refused``, ``authentication``, ``host-key``,
                   ``no-python``, ``old-python``, ``incomplete-python``, ``noisy-shell``,
-                  ``lost`` or ``timeout``.
+                  ``sudo``, ``lost`` or ``timeout``.
     """
 
     exit_code = 6

@@ -181,7 +181,7 @@ class Config:
             if kind is None:
                 contents = json.dumps(self.state, indent=1, sort_keys=True).encode() + b"\n"
                 if read_bytes(self.path) != contents:
-                    collect_strays(redock_home())
+                    collect_strays(redock_home(), "state.json")
                     atomic_write(self.path, contents)
         finally:
             self.state = None
@@ -321,13 +321,15 @@ def generate_ssh_key_pair() -> None:
         if os.path.exists(path):
             if not os.path.exists(path + ".pub"):
                 public = run(["ssh-keygen", "-y", "-P", "", "-f", path]).stdout
-                atomic_write(path + ".pub", public.encode(), 0o644)
+                atomic_write(path + ".pub", public.encode())
             return
         logger.info("Generating an SSH key pair for redock's machines")
         new = f"{path}.new"
         for stray in (new, new + ".pub"):
             remove_file(stray)
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "redock", "-f", new])
+        # No secret, but all of redock's files are the user's alone.
+        os.chmod(new + ".pub", 0o600)
         # The private key last: it is what counts as "there is a key pair".
         os.replace(new + ".pub", path + ".pub")
         os.replace(new, path)

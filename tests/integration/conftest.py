@@ -119,6 +119,10 @@ def tidy_up(engine: Engine) -> None:
     for image in engine.images({"reference": [f"{REPOSITORY}*"]}):
         for name in image["RepoTags"] or ():
             engine.remove_image(name, force=True)
+    # What was committed again has no name any more.
+    for image in engine.images({"dangling": ["true"], "label": [label("name")]}):
+        if image["Labels"][label("name")].startswith(REPOSITORY):
+            engine.remove_image(image["Id"], force=True)
 
 
 @pytest.fixture(scope="session")

@@ -59,10 +59,12 @@ def test_options_stand_before_or_after_the_command(
 
     monkeypatch.setattr(Container, "__init__", note)
     monkeypatch.setattr(Container, "commit", lambda self, message: made.append((message,)))
-    options = ["-n", "www", "-m", "text", "-t", "3.5", "-b", "debian:12", "-q"]
-    command = ["commit", "web"]
-    assert cli.run([*options, *command] if place == "before" else [*command, *options]) == 0
-    assert made == [("web", "www", 3.5, "debian:12"), ("text",)]
+    monkeypatch.setattr(Container, "start", lambda self: None)
+    ours = {"start": ["-n", "www", "-t", "3.5", "-b", "debian:12", "-q"], "commit": ["-m", "text"]}
+    for verb, options in ours.items():
+        command = [verb, "web"]
+        assert cli.run([*options, *command] if place == "before" else [*command, *options]) == 0
+    assert made == [("web", "www", 3.5, "debian:12"), ("web", None, 10.0, None), ("text",)]
 
 
 MISTAKES = [

@@ -6,7 +6,6 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -320,13 +319,21 @@ def test_a_senseless_checksum_is_an_error_of_ours() -> None:
 def test_strays_of_killed_processes_are_collected(redock_home: Path) -> None:
     _ssh.install(entry_of(), KEY)
     strays = [
-        redock_home / "ssh" / directory / ".redock-x-1-00.tmp"
-        for directory in ("", "config.d", "known_hosts.d")
+        redock_home / "ssh" / name
+        for name in (
+            ".redock-config-1-00.tmp",
+            "config.d/.redock-x-1-00.tmp",
+            "known_hosts.d/.redock-x-1-00.tmp",
+        )
     ]
+    # Under another lock somebody may be writing this one at the moment.
+    foreign = redock_home / "ssh" / ".redock-trial-1.tmp"
+    foreign.touch()
     for stray in strays:
         stray.write_text("Host stray\n")
     _ssh.install(entry_of("me:other"), KEY)
     assert not any(stray.exists() for stray in strays)
+    assert foreign.exists()
 
 
 # Host keys.
@@ -372,18 +379,15 @@ def test_without_ssh_keygen_nothing_is_left(
 
 def test_only_abandoned_host_keys_are_collected(redock_home: Path) -> None:
     _ssh.install(entry_of(), KEY)
-    abandoned, fresh = (redock_home / "ssh" / name for name in (".new-1", ".new-2"))
+    # Process numbers end below this one (proc(5), pid_max).
+    names = (".new-4194305-00", f".new-{os.getpid()}-00")
+    abandoned, fresh = (redock_home / "ssh" / name for name in names)
     for directory in (abandoned, fresh):
         directory.mkdir()
         (directory / "key").touch()
-    long_ago = time.time() - 7200
-    os.utime(abandoned, (long_ago, long_ago))
     _ssh.install(entry_of("me:other"), KEY)
     assert not abandoned.exists()
     assert fresh.exists()
-
-
-# Disks that cannot be written.
 
 
 def test_a_read_only_directory_is_one_line(sandbox: Path, redock_home: Path) -> None:

@@ -1,0 +1,130 @@
+"""Services: Supervisor, the scripts of System V, and systemd where a machine can run it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from redock.api import Container
+from redock.bootstrap import Bootstrap, Change
+from redock.errors import OperationFailed
+
+PROGRAM = "[program:{0}]\ncommand = {1}\nstartsecs = {2}\n{3}"
+
+
+@pytest.fixture(scope="module")
+def host(machine: Container) -> Iterator[Bootstrap]:
+    with Bootstrap(machine.ssh_alias) as host:
+        yield host
+
+
+def pid_of(host: Bootstrap, name: str) -> int:
+    return int(host.execute("supervisorctl", "pid", name, capture=True).stdout)
+
+
+def configure(
+    host: Bootstrap, name: str, command: str = "sleep 1000", more: str = "", seconds: int = 0
+) -> Change:
+    path = f"/etc/supervisor/conf.d/{name}.conf"
+    return host.file(path, PROGRAM.format(name, command, seconds, more))
+
+
+def test_supervisor_starts_stops_and_restarts(host: Bootstrap) -> None:
+    configure(host, "one")
+    assert host.service("one").changes == {"state": ("stopped", "running")}
+    assert host.service("one").changed is False
+    pid = pid_of(host, "one")
+    assert host.service("one", "restarted").changed
+    assert pid_of(host, "one") != pid
+    assert host.service("one", "stopped").changes == {"state": ("running", "stopped")}
+    assert host.service("one", "stopped").changed is False
+    assert host.service("one", "restarted").changes["state"] == ("stopped", "running")
+
+
+def test_supervisor_takes_in_a_changed_program(host: Bootstrap) -> None:
+    conf = configure(host, "two", "sleep 1001")
+    host.service("two", restart_if=[conf])
+    conf = configure(host, "two", "sleep 1002")
+    assert host.service("two", restart_if=[conf]).changed
+    command = host.execute(f"tr '\\0' ' ' < /proc/{pid_of(host, 'two')}/cmdline", capture=True)
+    assert command.stdout == "sleep 1002 "
+    assert host.service("two", restart_if=[conf.target]).changed is False
+
+
+def test_restart_because_of_a_newer_file(host: Bootstrap) -> None:
+    configure(host, "three")
+    host.file("/srv/three.conf", "1")
+    host.service("three", restart_if="/srv/three.conf")
+    pid = pid_of(host, "three")
+    for _ in range(3):
+        assert host.service("three", restart_if="/srv/three.conf").changed is False
+    # An old time of modification does not hide a change.
+    host.execute("echo 2 > /srv/three.conf; touch -d 2001-01-01 /srv/three.conf")
+    change = host.service("three", restart_if="/srv/three.conf")
+    assert change.changes == {"restart": (None, "because of /srv/three.conf")}
+    assert pid_of(host, "three") != pid
+    assert host.service("three", restart_if="/srv/three.conf").changed is False
+
+
+def test_reload_is_remembered(host: Bootstrap) -> None:
+    trap = "bash -c \"trap 'echo hup >> /srv/hups' HUP; while true; do sleep 0.1; done\""
+    configure(host, "four", trap)
+    host.file("/srv/four.conf", "1")
+    host.service("four", restart_if="/srv/four.conf", reload=True)
+    time.sleep(0.3)
+    pid = pid_of(host, "four")
+    host.file("/srv/four.conf", "2")
+    assert host.service("four", restart_if="/srv/four.conf", reload=True).changed
+    assert host.service("four", restart_if="/srv/four.conf", reload=True).changed is False
+    time.sleep(0.3)
+    assert host.service("four", "reloaded").changed
+    time.sleep(0.5)
+    assert pid_of(host, "four") == pid
+    assert host.read_file("/srv/hups") == b"hup\nhup\n"
+
+
+def test_a_program_that_does_not_start(host: Bootstrap) -> None:
+    configure(host, "five", "sh -c 'echo the reason >&2; exit 1'", "startretries = 0\n", 1)
+    with pytest.raises(OperationFailed, match="the reason"):
+        host.service("five")
+
+
+def test_enabled_is_read_from_supervisor(host: Bootstrap) -> None:
+    configure(host, "six", more="autostart = false\n")
+    host.service("six")
+    assert host.service("six", enabled=False).changed is False
+    with pytest.raises(OperationFailed, match="autostart"):
+        host.service("six", enabled=True)
+
+
+def test_nobody_knows_the_service(host: Bootstrap) -> None:
+    with pytest.raises(OperationFailed, match="neither Supervisor nor"):
+        host.service("no-such-service")
+
+
+def test_scripts_of_system_v(host: Bootstrap) -> None:
+    host.packages("cron")
+    config = host.file("/etc/cron.d/example", "# nothing\n")
+    assert host.service("cron", restart_if=[config], enabled=True).changed
+    assert host.service("cron", restart_if=[config.target], enabled=True).changed is False
+    pid = host.read_file("/run/crond.pid")
+    host.file("/etc/cron.d/example", "# nothing yet\n")
+    # The change is not given: the file is newer than the process.
+    assert host.service("cron", restart_if="/etc/cron.d/example").changed
+    assert host.read_file("/run/crond.pid") != pid
+    assert host.service("cron", restart_if="/etc/cron.d/example").changed is False
+    assert host.service("cron", enabled=False).changes == {"enabled": (True, False)}
+    assert host.service("cron", enabled=False).changed is False
+    assert host.service("cron", "stopped").changed
+    assert host.service("cron", "stopped").changed is False
+
+
+def test_an_upgraded_package_restarts(host: Bootstrap) -> None:
+    package = host.packages("cron")
+    host.service("cron", restart_if=[package])
+    assert host.service("cron", restart_if=[package]).changed is False
+    host.execute("apt-get -q -y install --reinstall cron", capture=True)
+    assert host.service("cron", restart_if=[package]).changed
+    assert host.service("cron", restart_if=[package]).changed is False
