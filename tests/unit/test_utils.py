@@ -226,7 +226,7 @@ json_values = st.recursive(
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(contents=st.one_of(st.binary(max_size=200), json_values.map(json.dumps).map(str.encode)))
 @example(contents=b'{"version": true, "containers": {}}')
