@@ -120,7 +120,7 @@ links = st.sampled_from(["file", "absolute", "relative", "chain"])
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(contents=configurations(), mode=modes, link=links)
 @example(contents=b"", mode=0o644, link="relative")

@@ -98,7 +98,7 @@ odd_tags = st.text("aB1._-", min_size=1, max_size=100).filter(lambda tag: tag[0]
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(repository=words, tag=odd_tags, port=st.integers(1, 65535))
 @example(repository="a", tag="x.bak", port=1)
@@ -138,7 +138,7 @@ path_names = st.text(
 
 
 @settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(name=path_names)
 @example(name="two words")

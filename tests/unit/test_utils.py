@@ -130,6 +130,12 @@ def test_a_huge_file_is_set_aside_unread(state_file: Path) -> None:
     assert state_file.with_name("state.json.corrupt-1").stat().st_size == 100 * 1024 * 1024
 
 
+def test_a_file_that_is_too_large_is_set_aside_even_if_it_made_sense(state_file: Path) -> None:
+    contents = b'{"version": 2, "containers": {"a:b": {}}}'
+    state_file.write_bytes(contents + b" " * Config.size_limit)
+    assert Config().load() == EMPTY
+
+
 def test_a_directory_is_set_aside(state_file: Path) -> None:
     state_file.mkdir()
     assert Config().load() == EMPTY
@@ -220,7 +226,7 @@ json_values = st.recursive(
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(contents=st.one_of(st.binary(max_size=200), json_values.map(json.dumps).map(str.encode)))
 @example(contents=b'{"version": true, "containers": {}}')
