@@ -395,37 +395,32 @@ def write_all(descriptor, data):
         view = view[os.write(descriptor, view) :]
 
 
-def write_temporary(world, path, pieces, owner, group, mode):
+def write_temporary(world, directory, path, pieces, owner, group, mode, sync=True):
     """Write the new content beside a file, complete with owner and mode; the name of it."""
-    parent = os.path.dirname(path)
-    directory = open_directory(parent)
+    collect_temporaries(world, directory, os.path.dirname(path))
+    temporary = temporary_name(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
     try:
-        collect_temporaries(world, directory, parent)
-        temporary = temporary_name(path)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
-        try:
-            for piece in pieces:
-                write_all(descriptor, piece)
-            own(world, descriptor, owner, group)
-            os.fchmod(descriptor, mode)
-            if world.delayed is None:
-                os.fsync(descriptor)
-        except BaseException:
-            os.unlink(temporary, dir_fd=directory)
-            raise
-        finally:
-            os.close(descriptor)
+        for piece in pieces:
+            write_all(descriptor, piece)
+        own(world, descriptor, owner, group)
+        os.fchmod(descriptor, mode)
+        if sync:
+            os.fsync(descriptor)
+    except BaseException:
+        os.unlink(temporary, dir_fd=directory)
+        raise
     finally:
-        os.close(directory)
+        os.close(descriptor)
     return temporary
 
 
 def replace_file(world, path, pieces, owner, group, mode, validate=None):
     """Write a file whole or not at all; say so when only writing in place was possible."""
-    temporary = write_temporary(world, path, pieces, owner, group, mode)
     directory = open_directory(os.path.dirname(path))
     try:
+        temporary = write_temporary(world, directory, path, pieces, owner, group, mode)
         try:
             if validate:
                 parent = os.path.dirname(path)
@@ -511,6 +506,9 @@ def op_file(
     """Bring a file into a state; ``size`` without content: it is sent when it is needed."""
     if follow:
         path = resolved(world, path)
+    delayed = world.delayed
+    if delayed is not None and delayed.touches(path):
+        delayed.commit(keep_lock=True)
     node = world.look(path)
     if node is not None and node.kind == "directory":
         raise Failure("it is a directory")
@@ -518,12 +516,8 @@ def op_file(
         return remove_file(world, path, node)
     if node is not None and node.kind not in ("file", "symlink"):
         raise Failure("it is a " + node.kind)
-    parent = make_parents(world, path) if parents else need_parent(world, path)
-    if world.delayed is not None:
-        key = (parent.identity, os.path.basename(path))
-        if world.delayed.touches(key, path):
-            world.delayed.commit()
-            node = world.look(path)
+    if delayed is None or os.path.dirname(path) not in delayed.directories:
+        (make_parents if parents else need_parent)(world, path)
     there = node if node is not None and node.kind == "file" else None
     before = None
     if content is None and size is None and there is None:
@@ -550,13 +544,9 @@ def op_file(
     if world.diff and differs and not hide and content is not None:
         answer["before"], answer["after"] = before or b"", content
     if world.dry_run:
-        new = (
-            content
-            if content is not None
-            else NOT_KEPT
-            if differs or there is None
-            else there.content
-        )
+        new = content
+        if content is None:
+            new = NOT_KEPT if differs or there is None else there.content
         pretend(world, path, "file", there, owner, group, mode, new)
         return answer
     if not differs:
@@ -569,10 +559,11 @@ def op_file(
             if backup:
                 keep_backup(world, path, there)
                 changes["backup"] = (None, text(backup_name(path)))
-        if world.delayed is not None and content is not None and validate is None:
-            temporary = write_temporary(world, path, [content], owner, group, mode)
-            world.delayed.add(key, path, temporary, answer, (content, None, owner, group, mode))
+        if delayed is not None and content is not None and validate is None:
+            delayed.add(path, content, owner, group, mode, answer)
             return answer
+        if delayed is not None:
+            delayed.commit(keep_lock=True)
         pieces = [content] if content is not None else world.incoming(size)
         answer["reason"] = replace_file(
             world, path, counted(pieces, answer), owner, group, mode, validate
@@ -2121,47 +2112,77 @@ class Delayed:
         self.world = world
         self.batch = batch
         self.lock = None
+        self.failed = False
+        self.clear()
+
+    def clear(self):
         self.answers = []
         self.files = {}
         self.paths = set()
+        self.directories = {}
         self.bytes = 0
-        self.failed = False
 
-    def touches(self, key, path):
-        """Whether a path is one of those on their way, or below one."""
-        if key in self.files or path in self.paths:
+    def directory(self, parent):
+        """Open a directory once for all files in it: its descriptor, and what tells it apart."""
+        found = self.directories.get(parent)
+        if found is None:
+            descriptor = open_directory(parent)
+            status = os.fstat(descriptor)
+            found = self.directories[parent] = (descriptor, (status.st_dev, status.st_ino))
+        return found
+
+    def touches(self, path):
+        """Whether a path is one of those on their way, below one, or another name of one."""
+        if not self.files:
+            return False
+        parent = above = os.path.dirname(path)
+        if path in self.paths:
             return True
-        while path not in (b"/", b""):
-            path = os.path.dirname(path)
-            if path in self.paths:
+        if parent in self.directories:
+            return (self.directories[parent][1], os.path.basename(path)) in self.files
+        while above not in (b"/", b""):
+            if above in self.paths:
                 return True
-        return False
+            above = os.path.dirname(above)
+        try:
+            return (self.directory(parent)[1], os.path.basename(path)) in self.files
+        except OSError:
+            return False
 
-    def add(self, key, path, temporary, answer, wanted):
-        self.files[key] = (path, temporary, answer, wanted)
+    def add(self, path, content, owner, group, mode, answer):
+        directory, identity = self.directory(os.path.dirname(path))
+        temporary = write_temporary(
+            self.world, directory, path, [content], owner, group, mode, sync=False
+        )
+        item = (path, directory, temporary, answer, content, owner, group, mode)
+        self.files[identity, os.path.basename(path)] = item
         self.paths.add(path)
-        self.bytes += len(wanted[0])
+        self.bytes += len(content)
 
     def full(self):
         return len(self.answers) >= self.MOST_FILES or self.bytes > self.MOST_BYTES
 
-    def commit(self):
+    def commit(self, keep_lock=False):
         """Put the files in place and send the answers that wait."""
-        files, answers = list(self.files.values()), self.answers
-        self.files, self.answers, self.paths, self.bytes = {}, [], set(), 0
+        files, answers, directories = list(self.files.values()), self.answers, self.directories
+        self.clear()
         failures: dict = {}
         try:
             if files:
-                self.flush(files)
-                for index, item in enumerate(files):
-                    failure = self.place(item)
-                    if failure is not None:
-                        failures[id(item[2])] = failure
-                        self.drop(files[index + 1 :])
-                        break
-                self.flush_directories(files)
+                self.flush(directories)
+            for index, item in enumerate(files):
+                failure = attempt(lambda item=item: self.place(*item))
+                if failure is not None:
+                    failures[id(item[3])] = failure
+                    self.drop(files[index + 1 :])
+                    break
+            if files:
+                for descriptor, _ in directories.values():
+                    os.fsync(descriptor)
         finally:
-            if self.lock is not None:
+            for descriptor, _ in directories.values():
+                os.close(descriptor)
+            if self.lock is not None and not keep_lock:
                 os.close(self.lock)
                 self.lock = None
         for outcome, value, seconds in answers:
@@ -2172,47 +2193,47 @@ class Delayed:
                 self.failed = outcome == "failed"
             send_answer(self.world, outcome, value, seconds)
 
-    def flush(self, files):
+    def flush(self, directories):
+        """Make the content of all new files durable: each file system at once."""
         import ctypes
 
         library = ctypes.CDLL(None, use_errno=True)
-        for device in {os.stat(os.path.dirname(path)).st_dev: path for path, *_ in files}.values():
-            descriptor = open_directory(os.path.dirname(device))
-            try:
-                if library.syncfs(descriptor) != 0:
-                    os.sync()
-            finally:
-                os.close(descriptor)
+        systems = {device: descriptor for descriptor, (device, _) in directories.values()}
+        for descriptor in systems.values():
+            if library.syncfs(descriptor) != 0:
+                os.sync()
 
-    def flush_directories(self, files):
-        for parent in {os.path.dirname(path) for path, *_ in files}:
-            descriptor = open_directory(parent)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+    def place(self, path, directory, temporary, answer, content, owner, group, mode):
+        """Rename one file into place and read it again."""
+        try:
+            answer["reason"] = move_over(directory, temporary, path)
+        except BaseException:
+            os.unlink(temporary, dir_fd=directory)
+            raise
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(os.path.basename(path), flags, dir_fd=directory)
+        try:
+            status = os.fstat(descriptor)
+            found = os.read(descriptor, len(content) + 1)
+        finally:
+            os.close(descriptor)
+        node = Node("file", stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+        changes = attribute_changes(self.world, node, owner, group, mode)
+        if changes or found != content:
+            names = [*changes, *([] if found == content else ["content"])]
+            raise Failure("after the change it still differs in " + ", ".join(names))
 
-    def place(self, item):
-        """Rename one file into place and read it again; its failure, if that did not work."""
-        path, temporary, answer, wanted = item
-        world = self.world
-
-        def move():
-            directory = open_directory(os.path.dirname(path))
-            try:
-                answer["reason"] = move_over(directory, temporary, path)
-            except BaseException:
-                os.unlink(temporary, dir_fd=directory)
-                raise
-            finally:
-                os.close(directory)
-            verify_file(world, path, *wanted)
-
-        return attempt(move)
+    def abandon(self):
+        """The connection broke in the middle of a batch: nobody waits for these files."""
+        files, directories = list(self.files.values()), self.directories
+        self.clear()
+        self.drop(files)
+        for descriptor, _ in directories.values():
+            os.close(descriptor)
 
     def drop(self, files):
-        for path, temporary, _, _ in files:
-            os.unlink(os.path.join(os.path.dirname(path), temporary))
+        for _, directory, temporary, *_ in files:
+            os.unlink(temporary, dir_fd=directory)
 
 
 def perform(world, name, arguments, timeout):
@@ -2297,7 +2318,13 @@ def plain(value):
 
 def send_answer(world, outcome, value, seconds):
     try:
-        world.channel.send((outcome, plain(value), seconds))
+        try:
+            world.channel.send((outcome, value, seconds))
+        except OSError:
+            raise
+        except Exception:
+            # Text that is none, or types of our own.
+            world.channel.send((outcome, plain(value), seconds))
     except OSError:
         raise
     except Exception as error:
@@ -2334,9 +2361,8 @@ class Server:
                 else:
                     self.answer(*request)
         finally:
-            if self.world.delayed is not None and self.world.delayed.files:
-                # The connection broke in the middle of a batch: nobody waits for these files.
-                self.world.delayed.drop(list(self.world.delayed.files.values()))
+            if self.world.delayed is not None:
+                self.world.delayed.abandon()
 
     def commit(self):
         delayed = self.world.delayed
