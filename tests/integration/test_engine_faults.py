@@ -30,9 +30,9 @@ from .harness import (
 )
 
 #: Every how many requests fail: 1 for each of them.
-STRIDE = 1 if ROUNDS > 1 else 3
+STRIDE = 1 if ROUNDS > 1 else 4
 #: Moments at which the engine is killed, over a start and over a commit.
-MOMENTS = 3 * ROUNDS
+MOMENTS = 2 * ROUNDS
 
 ACTIONS = ["reset", "lose", "cut", "500", "409", "404", "hang"]
 

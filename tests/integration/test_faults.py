@@ -39,7 +39,7 @@ from .harness import (
 )
 
 #: Moments at which each verb is interrupted, by each signal.
-MOMENTS_OF_START = 5 * ROUNDS
+MOMENTS_OF_START = 4 * ROUNDS
 MOMENTS_OF_OTHERS = 2 * ROUNDS
 #: Rounds of two, and processes in the one big crowd.
 PAIRS = 3 * ROUNDS
