@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -104,17 +105,27 @@ def isolated() -> Iterator[None]:
     """Make sure the user's own home directory is out of reach, and tidy up afterwards."""
     if "NSS_WRAPPER_PASSWD" not in os.environ:
         pytest.exit("run these tests as: tests/with-home pytest tests/integration", returncode=2)
+    # A run that was killed could not tidy up, and its aliases would be in our way.
+    tidy_up(Engine())
     yield
     tidy_up(Engine())
+
+
+def is_ours(name: str) -> bool:
+    """Check whether a machine was made by this run of the tests, or by one that is dead."""
+    found = re.match(r"redocktest(\d+)", name)
+    return bool(found) and (
+        name.startswith(REPOSITORY) or not os.path.exists(f"/proc/{found[1]}")  # type: ignore[index]
+    )
 
 
 def tidy_up(engine: Engine) -> None:
     """Remove, by label, what the tests made."""
     for listed in engine.containers({"label": [label("name")]}):
-        if listed["Labels"][label("name")].startswith(REPOSITORY):
+        if is_ours(listed["Labels"][label("name")]):
             engine.remove_container(listed["Id"])
     for volume in engine.volumes({"label": [f"{KIND}=volume"]}):
-        if volume["Labels"][label("name")].startswith(REPOSITORY):
+        if is_ours(volume["Labels"][label("name")]):
             engine.remove_volume(volume["Name"])
     for image in engine.images({"reference": [f"{REPOSITORY}*"]}):
         for name in image["RepoTags"] or ():
