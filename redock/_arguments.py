@@ -9,9 +9,10 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from collections.abc import Callable
+    from typing import Any, NoReturn
 
-__all__ = ["Parser", "add_provision_arguments"]
+__all__ = ["Parser", "add_names", "add_options", "add_verb", "seconds"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,20 +28,87 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def add_provision_arguments(parser: argparse.ArgumentParser) -> None:
+def add_verb(
+    verbs: argparse._SubParsersAction[Parser],
+    name: str,
+    function: Callable[[argparse.Namespace], int],
+    text: str,
+    *flags: str,
+) -> Parser:
     """
-    Describe the command line of ``redock provision``.
+    Add a command.
 
-    :param parser: The parser of the command.
+    :param verbs: Where commands are added.
+    :param name: Its name.
+    :param function: What it does; gets the command line, returns the exit status.
+    :param text: What it does, for the reader.
+    :param flags: The options it understands, besides those that all understand.
+    :returns: The parser of the command.
     """
-    parser.add_argument(
-        "names", nargs="+", metavar="NAME", help="a machine of redock's, an SSH alias or user@host"
-    )
-    parser.add_argument("script", metavar="SCRIPT.py", help="defines provision(host)")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would change")
-    parser.add_argument("--diff", action="store_true", help="print how text files change")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
-    parser.add_argument("--sudo", action="store_true", help="become root with sudo")
-    parser.add_argument(
-        "-j", "--jobs", type=int, metavar="N", help="how many hosts at the same time (default: 16)"
-    )
+    verb = verbs.add_parser(name, help=text[0].lower() + text[1:-1], description=text)
+    verb.set_defaults(run=function)
+    add_options(verb, "-v", "-q", *flags, again=True)
+    return verb
+
+
+def add_names(verb: argparse.ArgumentParser) -> None:
+    """
+    Add the names of machines.
+
+    :param verb: The parser of a command.
+    """
+    verb.add_argument("names", nargs="+", metavar="NAME", help="TAG or REPOSITORY:TAG")
+
+
+def add_options(parser: argparse.ArgumentParser, *flags: str, again: bool = False) -> None:
+    """
+    Add options that may stand before the command or after it.
+
+    :param parser: The parser.
+    :param flags: Their short forms.
+    :param again: They exist before the command; keep what was given there.
+    """
+    options: dict[str, tuple[str, dict[str, Any]]] = {
+        "-v": ("--verbose", {"action": "count", "default": 0, "help": "say more: each request"}),
+        "-q": ("--quiet", {"action": "count", "default": 0, "help": "say only what went wrong"}),
+        "-n": ("--hostname", {"metavar": "NAME", "help": "host name (default: TAG)"}),
+        "-m": ("--message", {"metavar": "TEXT", "help": "describes a commit"}),
+        "-t": (
+            "--timeout",
+            {
+                "metavar": "S",
+                "type": seconds,
+                "default": 10.0,
+                "help": "seconds to wait for SSH (default: 10)",
+            },
+        ),
+        "-b": (
+            "--base",
+            {
+                "metavar": "IMAGE",
+                "help": "Debian or Ubuntu image to build on (default: ubuntu:24.04)",
+            },
+        ),
+    }
+    for flag in flags:
+        name, details = options[flag]
+        if again:
+            details["default"] = argparse.SUPPRESS
+        parser.add_argument(flag, name, **details)
+
+
+def seconds(text: str) -> float:
+    """
+    Read a number of seconds.
+
+    :param text: What was given.
+    :returns: The number.
+    :raises argparse.ArgumentTypeError: It is not a number above zero.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value

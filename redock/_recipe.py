@@ -7,7 +7,16 @@ anything here makes redock build the image anew.
 
 from __future__ import annotations
 
-__all__ = ["BOOT", "IDENTITY_DIRECTORY", "NO_IDENTITY", "PACKAGES", "files", "fingerprint"]
+__all__ = [
+    "BOOT",
+    "IDENTITY_DIRECTORY",
+    "NOT_WOKEN",
+    "NO_IDENTITY",
+    "PACKAGES",
+    "STANDBY",
+    "files",
+    "fingerprint",
+]
 
 #: Where the volume with a container's identity is mounted: its host key and who may log in.
 IDENTITY_DIRECTORY = "/etc/redock/ssh"
@@ -15,11 +24,15 @@ IDENTITY_DIRECTORY = "/etc/redock/ssh"
 BOOT = "/usr/lib/redock/boot"
 #: The exit status of the boot program when the container has no identity (sysexits.h: EX_CONFIG).
 NO_IDENTITY = 78
+#: The exit status of a standby whose owner went away (sysexits.h: EX_TEMPFAIL).
+NOT_WOKEN = 75
 
 PACKAGES = (
     "ca-certificates",
     "iproute2",
+    "iptables",
     "locales",
+    "nftables",
     "openssh-server",
     "procps",
     "python3",
@@ -40,6 +53,10 @@ HELD = (
     "upstart",
 )
 
+#: The first argument of :data:`BOOT` for a machine that waits for a word before it comes up; the
+#: second is a name of its own, so that a copy of its disk waits as well.
+STANDBY = "--standby"
+
 #: Started as PID 1. sshd does not wait for Supervisor, whose first look at its programs comes a
 #: second after its own start; Supervisor's program for sshd adopts the one that runs already.
 BOOT_SCRIPT = f"""\
@@ -48,6 +65,11 @@ BOOT_SCRIPT = f"""\
 set -u
 identity={IDENTITY_DIRECTORY}
 umask 022
+if [ "${{1-}}" = {STANDBY} ] && [ "$(cat /run/redock-woken 2>/dev/null)" != "$2" ]; then
+    # Ready to take somebody's place: a line on standard input says when.
+    read -r _ || exit {NOT_WOKEN}
+    echo "$2" >/run/redock-woken
+fi
 if [ ! -s $identity/instance ]; then
     # A new machine: its host key and who may log in arrive on standard input, once.
     new=$identity/.new

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from redock import provision
-from redock._arguments import add_provision_arguments
 from redock.api import Container
 from redock.bootstrap import ChangeList
+from redock.cli import make_parser
 from redock.errors import ConnectionFailed, InvalidArgument, OperationFailed, SeveralFailed
 
 from .conftest import command, ssh
@@ -22,9 +21,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "provision_nginx.py"
 
 def main(*arguments: str) -> int:
     """Run the command as the program does."""
-    parser = argparse.ArgumentParser()
-    add_provision_arguments(parser)
-    return provision.main(parser.parse_args(arguments))
+    return provision.main(make_parser().parse_args(["provision", *arguments]))
 
 
 def snapshot(machine: Container) -> set[str]:

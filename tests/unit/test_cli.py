@@ -15,6 +15,7 @@ import pytest
 
 from redock import __version__, cli, errors
 from redock._progress import Progress
+from redock._report import report
 from redock.api import Container
 from redock.errors import InvalidName, NoContainerRunning, RedockError, SeveralFailed
 from tests.unit.conftest import (
@@ -369,7 +370,7 @@ def test_progress_makes_way_for_an_error(capsys: pytest.CaptureFixture[str]) -> 
     hidden: list[bool] = []
     Progress.hide = lambda: hidden.append(True)
     try:
-        cli.report(RedockError("x"))
+        report(RedockError("x"))
     finally:
         Progress.hide = None
     assert hidden == [True]

@@ -152,7 +152,7 @@ def test_every_environment_variable_is_explained() -> None:
 def test_every_label_is_explained() -> None:
     text = page("files")
     used = re.compile(r"\blabel\(\"([a-z]+)\"\)")
-    for path in (ROOT / "redock").glob("*.py"):
+    for path in (ROOT / "redock").rglob("*.py"):
         for name in used.findall(path.read_text(encoding="utf-8")):
             assert f"``io.redock.{name}``" in text, f"{path.name}: {name}"
 
@@ -160,6 +160,7 @@ def test_every_label_is_explained() -> None:
 def test_every_module_is_in_the_plan_of_the_house() -> None:
     rooms = re.findall(r"^   \* - ``(\w+)``$", page("design"), re.MULTILINE)
     modules = {path.stem for path in (ROOT / "redock").glob("*.py")}
+    modules |= {path.parent.name for path in (ROOT / "redock").glob("*/__init__.py")}
     assert modules - {"__init__", "__main__"} == set(rooms)
     # Imports go down the table, never up.
     for number, room in enumerate(rooms):
@@ -169,9 +170,10 @@ def test_every_module_is_in_the_plan_of_the_house() -> None:
 
 def imports_of(module: str) -> set[str]:
     """Find the modules of redock that a module imports when it runs."""
-    source = (ROOT / "redock" / f"{module}.py").read_text(encoding="utf-8")
+    house = ROOT / "redock"
+    files = sorted((house / module).glob("*.py")) or [house / f"{module}.py"]
     found: set[str] = set()
-    todo: list[ast.AST] = [ast.parse(source)]
+    todo: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
     while todo:
         node = todo.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -179,9 +181,9 @@ def imports_of(module: str) -> set[str]:
         if isinstance(node, ast.ImportFrom) and node.module == "redock":
             found.update(name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("redock."):
-            found.add(str(node.module).partition(".")[2])
+            found.add(str(node.module).split(".")[1])
         todo.extend(ast.iter_child_nodes(node))
-    return found
+    return found - {module}
 
 
 def test_packages_of_the_base_image_are_told() -> None:

@@ -1,0 +1,28 @@
+"""
+The commands of the program, one module a kind, one short function a command.
+
+A module has a function ``add`` that describes its commands to the parser;
+everything heavier than that is imported when a command runs.
+"""
+
+from __future__ import annotations
+
+from redock.commands import machines, mend, provision
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from redock._arguments import Parser
+
+__all__ = ["add_all"]
+
+
+def add_all(verbs: argparse._SubParsersAction[Parser]) -> None:
+    """
+    Add all commands.
+
+    :param verbs: Where commands are added.
+    """
+    for module in (machines, provision, mend):
+        module.add(verbs)
