@@ -44,6 +44,9 @@ command = /usr/sbin/sshd -D -e
 """
 DIRECT = ["/usr/sbin/sshd", "-D", "-e"]
 
+#: Seconds between a start and a kill, so that what runs inside has come up.
+SETTLE = 0.5
+
 
 class Bench:
     """
@@ -202,8 +205,10 @@ def measure(bench: Bench, rounds: int, many_rounds: int) -> dict[str, list[float
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
         container = note("raw start", bench.raw)
+        time.sleep(SETTLE)
         note("raw kill", raw_kill, container)
         note("redock start", bench.start, "bench")
+        time.sleep(SETTLE)
         note("redock kill", bench.run_redock, "kill", "bench")
         bench.engine.remove_container(note("docker run", bench.docker_run))
         bench.engine.remove_container(note("stock supervisor", bench.raw, STOCK))

@@ -769,8 +769,10 @@ class Container:
                 raise NoContainerRunning(f"there is no machine {self.image.name} to kill")
             self._remember(machine)
             closing = _connection.begin_close(machine.instance)
-            killing = self.engine.begin_kill(machine.id) if machine.running else None
+            killing = None
             try:
+                if machine.running:
+                    killing = self.engine.begin_kill(machine.id)
                 # The engine needs longer for its part than we for ours, the message included.
                 self.revoke_ssh_access()
                 logger.info("Killing %s", self.image.name)

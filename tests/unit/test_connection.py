@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from redock import _connection
 from redock._connection import (
     KeyRefused,
     begin_close,
@@ -167,22 +168,67 @@ def test_without_ssh_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         open_connection(ENTRY, Deadline(PATIENCE), alive)
 
 
-def test_a_shared_connection_is_ended_and_its_socket_removed(
-    fake_ssh: Callable[[str], Path],
-) -> None:
+@pytest.fixture
+def keeper() -> Iterator[Callable[[bool], list[bytes]]]:
+    """Keep a shared connection as OpenSSH's master does: note what is said, hang up or not."""
     path = control_path(ENTRY.instance)
     assert path is not None
-    Path(path).touch()
-    calls = fake_ssh("exit 0")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    ends: list[socket.socket] = [listener]
+
+    def start(hang_up: bool) -> list[bytes]:
+        said: list[bytes] = []
+        listener.bind(path)
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            ends.append(connection)
+            said.append(connection.recv(24, socket.MSG_WAITALL))
+            if hang_up:
+                connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        return said
+
+    yield start
+    for end in ends:
+        end.close()
+
+
+def test_a_shared_connection_is_told_to_end_and_its_socket_removed(
+    keeper: Callable[[bool], list[bytes]],
+) -> None:
+    said = keeper(True)
     close_connection(ENTRY.instance)
-    assert calls.read_text() == f"-F /dev/null -S {path} -O exit redock\n"
+    # OpenSSH's PROTOCOL.mux: hello, version 4; terminate, request 0; each eight bytes long.
+    assert said == [bytes.fromhex("00000008 00000001 00000004 00000008 10000005 00000000")]
+    path = control_path(ENTRY.instance)
+    assert path is not None
     assert not Path(path).exists()
 
 
-def test_without_a_shared_connection_no_program_is_started(
-    fake_ssh: Callable[[str], Path],
+def test_a_keeper_that_hangs_is_not_waited_for_long(
+    keeper: Callable[[bool], list[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = fake_ssh("exit 0")
+    monkeypatch.setattr(_connection, "CLOSE_PATIENCE", 0.05)
+    keeper(False)
+    begun = begin_close(ENTRY.instance)
+    assert begun is not None
+    close_connection(ENTRY.instance, begun)
+    assert begun.fileno() == -1
+
+
+def test_a_socket_that_nobody_keeps_is_removed() -> None:
+    path = control_path(ENTRY.instance)
+    assert path is not None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left:
+        left.bind(path)
     assert begin_close(ENTRY.instance) is None
     close_connection(ENTRY.instance)
-    assert not calls.exists()
+    assert not Path(path).exists()
+
+
+def test_without_a_shared_connection_there_is_nothing_to_end() -> None:
+    assert begin_close(ENTRY.instance) is None
+    close_connection(ENTRY.instance)
