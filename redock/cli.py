@@ -1,7 +1,7 @@
 """
 The command line program: arguments, printing, exit statuses.
 
-The commands themselves are in :mod:`redock.commands`, and what a script would
+The commands themselves are in ``redock.commands``, and what a script would
 want in :mod:`redock.api`. Results go to standard output, everything else to
 standard error.
 """
