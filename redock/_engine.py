@@ -337,14 +337,8 @@ class Engine:
 
         :param container: Its name or id.
         """
-        query = {"force": 1, "v": 1}
         try:
-            self.request(
-                "DELETE",
-                f"/containers/{quote(container)}",
-                f"remove the container {short(container)}",
-                query=query,
-            )
+            self.begin_remove(container).result()
         except NotFound:
             pass
         except EngineError as error:
@@ -372,11 +366,10 @@ class Engine:
         message: str | None = None,
         author: str | None = None,
         changes: Sequence[str] = (),
+        pause: bool = True,
     ) -> str:
         """
         Save the disk of a container as an image.
-
-        The container is paused meanwhile, so that the disk is of one moment.
 
         :param container: Its name or id.
         :param repository: The repository of the image.
@@ -384,13 +377,15 @@ class Engine:
         :param message: A description.
         :param author: Who made it.
         :param changes: Dockerfile instructions to apply to the image.
+        :param pause: Pause the container meanwhile, so that the disk is of one moment
+                      (default: True).
         :returns: The id of the image.
         """
         query: dict[str, object] = {
             "container": container,
             "repo": repository,
             "tag": tag,
-            "pause": 1,
+            "pause": int(pause),
             "comment": message or "",
             "author": author or "",
             "changes": "\n".join(changes),
@@ -465,22 +460,125 @@ class Engine:
         :raises EngineError: The engine refused.
         """
         query = {"stream": 1, **dict.fromkeys(streams, 1)}
+        what = f"attach to the container {short(container)}"
+        target = f"/containers/{quote(container)}/attach?{urlencode(query)}"
+        return self._stream(
+            target, what, None, lambda: self.client.attach_socket(container, params=query)
+        )
+
+    def begin_exec(
+        self, container: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False
+    ) -> tuple[str, _http.Stream]:
+        """
+        Start a command inside a container.
+
+        :param container: Its name or id.
+        :param command: The command and its arguments.
+        :param stdin: Connect its standard input as well (default: no).
+        :param tty: Give it a terminal; its output is not multiplexed then (default: no).
+        :returns: The id of the command, and its standard streams; the caller closes them.
+        :raises EngineError: The engine refused.
+        """
+        what = f"run {command[0]} in the container {short(container)}"
+        body = {
+            "AttachStdin": stdin,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "Tty": tty,
+            "Cmd": list(command),
+        }
+        made = self.request("POST", f"/containers/{quote(container)}/exec", what, body=body)
+        number = str(made["Id"])
+        stream = self._stream(
+            f"/exec/{number}/start",
+            what,
+            {"Detach": False, "Tty": tty},
+            lambda: self.client.exec_start(number, tty=tty, socket=True),
+        )
+        return number, stream
+
+    def exec_status(self, number: str) -> int | None:
+        """
+        Get the exit status of a command that was started inside a container.
+
+        :param number: The id of the command.
+        :returns: Its exit status, None while it runs.
+        """
+        described = self.request("GET", f"/exec/{number}/json", "inspect a command")
+        return None if described["Running"] else int(described["ExitCode"] or 0)
+
+    def _stream(
+        self, target: str, what: str, body: object, with_sdk: Callable[[], Any]
+    ) -> _http.Stream:
+        """
+        Make a request that turns into a stream.
+
+        :param target: The path and query.
+        :param what: What is asked, for messages.
+        :param body: An object to send as JSON, None for nothing.
+        :param with_sdk: Makes the same request where the engine is not on a local socket.
+        :returns: The stream; the caller closes it.
+        """
         address = self.endpoint.socket_path
         if address is None:
             try:
-                connection = self.client.attach_socket(container, params=query)
+                connection = with_sdk()
             except failures() as error:
-                what = f"attach to the container {short(container)}"
                 raise EngineError(f"the engine could not {what}: {error}") from error
             return _http.Stream(getattr(connection, "_sock", connection))
-        target = f"/containers/{quote(container)}/attach?{urlencode(query)}"
+        data = b"" if body is None else json.dumps(body).encode()
         try:
-            request = _http.Request(address, "POST", target, timeout=PATIENCE, upgrade=True)
+            request = _http.Request(address, "POST", target, data, timeout=PATIENCE, upgrade=True)
             return request.hijack()
         except OSError as error:
-            raise self.connection_error(
-                error, f"attach to the container {short(container)}"
-            ) from error
+            raise self.connection_error(error, what) from error
+
+    def begin_remove(self, container: str) -> Pending:
+        """
+        Tell the engine to remove a container, killing it first, without waiting for it.
+
+        :param container: Its name or id.
+        :returns: The request under way.
+        """
+        return self.begin(
+            "DELETE",
+            f"/containers/{quote(container)}",
+            f"remove the container {short(container)}",
+            query={"force": 1, "v": 1},
+        )
+
+    # Networks.
+
+    def create_network(self, name: str, config: Mapping[str, Any]) -> str:
+        """
+        Create a network.
+
+        :param name: Its name.
+        :param config: The API's configuration, without the name.
+        :returns: The id of the network.
+        """
+        body = {"Name": name, "CheckDuplicate": True, **config}
+        made = self.request("POST", "/networks/create", f"create the network {name}", body=body)
+        return str(made["Id"])
+
+    def networks(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+        """
+        List networks.
+
+        :param filters: The API's filters.
+        :returns: The API's descriptions.
+        """
+        query = {"filters": json.dumps(filters)}
+        return list(self.request("GET", "/networks", "list networks", query=query) or ())
+
+    def remove_network(self, name: str) -> None:
+        """
+        Remove a network; fine if there is none.
+
+        :param name: Its name or id.
+        """
+        with contextlib.suppress(NotFound):
+            self.request("DELETE", f"/networks/{quote(name)}", f"remove the network {name}")
 
     # Images and volumes.
 

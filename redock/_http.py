@@ -251,6 +251,14 @@ class Stream:
         self.socket.sendall(data)
         self.socket.shutdown(socket.SHUT_WR)
 
+    def write(self, data: bytes) -> None:
+        """
+        Send something; more may follow.
+
+        :param data: The bytes.
+        """
+        self.socket.sendall(data)
+
     def close(self) -> None:
         """Close the connection."""
         self.socket.close()

@@ -7,14 +7,17 @@ from __future__ import annotations
 import queue
 import threading
 
+from redock.errors import RedockError, SeveralFailed
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import TypeVar
 
+    R = TypeVar("R")
     T = TypeVar("T")
 
-__all__ = ["run_all"]
+__all__ = ["call_all", "run_all"]
 
 
 def run_all(
@@ -61,3 +64,36 @@ def run_all(
             errors[name] = error
             on_error(name, error)
     return {name: errors[name] for name in items if name in errors}
+
+
+def call_all(
+    items: Mapping[str, T],
+    function: Callable[[T], R],
+    workers: int = 8,
+    on_error: Callable[[str, Exception], None] = lambda name, error: None,
+) -> dict[str, R]:
+    """
+    Call a function for every item and collect what it returns.
+
+    :param items: The items by name.
+    :param function: Called with each item.
+    :param workers: How many items at a time (default: 8).
+    :param on_error: Called in this thread with the name and error of each failure
+                     (default: nothing is).
+    :returns: What was returned, by name.
+    :raises RedockError: The error of the only item that failed.
+    :raises SeveralFailed: At least two items failed.
+    """
+    returned: dict[str, R] = {}
+
+    def work(name: str) -> None:
+        returned[name] = function(items[name])
+
+    failed = run_all({name: name for name in items}, work, workers, on_error)
+    for error in failed.values():
+        if len(failed) == 1 or not isinstance(error, RedockError):
+            raise error
+    if failed:
+        reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        raise SeveralFailed(f"{len(failed)} of {len(items)} failed: {reasons}", failed)
+    return {name: returned[name] for name in items}

@@ -32,7 +32,7 @@ from redock.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Mapping
 
 __all__ = [
     "HostEntry",
@@ -40,8 +40,10 @@ __all__ = [
     "config_file",
     "fragment_file",
     "install",
+    "install_all",
     "pinned_key",
     "remove",
+    "remove_all",
     "ssh_quote",
 ]
 
@@ -286,18 +288,30 @@ def install(entry: HostEntry, public_key: bytes) -> None:
     :raises StateError: The files cannot be written.
     :raises SSHConfigConflict: ssh cannot read what would be written.
     """
-    text = entry.text()
-    algorithm, key, *_ = public_key.decode("ascii").split()
-    pinned = f"{entry.host_key_alias} {algorithm} {key}\n".encode()
+    install_all({entry: public_key})
+
+
+def install_all(keys: Mapping[HostEntry, bytes]) -> None:
+    """
+    Make several machines known to ``ssh`` at once.
+
+    :param keys: The public host key of each machine, as ``ssh-keygen`` writes it.
+    :raises StateError: The files cannot be written.
+    :raises SSHConfigConflict: ssh cannot read what would be written.
+    """
+    texts = {entry: entry.text() for entry in keys}
     with config_lock():
         for name in ("known_hosts.d", "config.d"):
             ensure_directory(path_in_home("ssh", name))
-        before = instance_of(entry.name)
-        write_if_changed(known_hosts_file(entry.instance), pinned)
-        write_if_changed(fragment_file(entry.name), text.encode())
-        if before and before != entry.instance:
-            # Of a container that somebody removed without us.
-            remove_file(known_hosts_file(before))
+        for entry, public_key in keys.items():
+            algorithm, key, *_ = public_key.decode("ascii").split()
+            pinned = f"{entry.host_key_alias} {algorithm} {key}\n".encode()
+            before = instance_of(entry.name)
+            write_if_changed(known_hosts_file(entry.instance), pinned)
+            write_if_changed(fragment_file(entry.name), texts[entry].encode())
+            if before and before != entry.instance:
+                # Of a container that somebody removed without us.
+                remove_file(known_hosts_file(before))
         assemble()
 
 
@@ -350,16 +364,26 @@ def remove(name: str, instance: str | None) -> bool:
     :param instance: The id of the container, None when that is not known.
     :returns: False when there was nothing to forget.
     """
-    fragment = fragment_file(name)
-    known = os.path.exists(fragment)
+    known = os.path.exists(fragment_file(name))
+    remove_all({name: instance})
+    return known
+
+
+def remove_all(instances: Mapping[str, str | None]) -> None:
+    """
+    Make ``ssh`` forget several machines at once.
+
+    :param instances: The id of the container, None where that is not known, by the name of its
+                      image.
+    """
     with config_lock():
-        remove_file(fragment)
+        for name in instances:
+            remove_file(fragment_file(name))
         # Also where there was no entry: somebody may have been interrupted after removing it.
         if os.path.isdir(path_in_home("ssh", "config.d")):
             assemble()
-        if instance:
+        for instance in filter(None, instances.values()):
             remove_file(known_hosts_file(instance))
-    return known
 
 
 def forget_key(instance: str) -> None:
