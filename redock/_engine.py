@@ -306,6 +306,31 @@ class Engine:
         )
         return dict(described)
 
+    def rename_container(self, container: str, name: str) -> None:
+        """
+        Give a container another name.
+
+        :param container: Its name or id.
+        :param name: The new name.
+        """
+        path = f"/containers/{quote(container)}/rename"
+        self.request("POST", path, f"rename the container {short(container)}", query={"name": name})
+
+    def restart_container(self, container: str, patience: int) -> None:
+        """
+        Stop a container in order and start it again.
+
+        :param container: Its name or id.
+        :param patience: Seconds its programs have before they are killed.
+        """
+        self.request(
+            "POST",
+            f"/containers/{quote(container)}/restart",
+            f"restart the container {short(container)}",
+            query={"t": patience},
+            timeout=patience + 2 * PATIENCE,
+        )
+
     def begin_start(self, container: str) -> Pending:
         """
         Tell the engine to start a container, without waiting for it.
@@ -320,15 +345,19 @@ class Engine:
             timeout=2 * PATIENCE,
         )
 
-    def begin_kill(self, container: str) -> Pending:
+    def begin_kill(self, container: str, signal: str = "KILL") -> Pending:
         """
         Tell the engine to kill a container, without waiting for it.
 
         :param container: Its name or id.
+        :param signal: What its first process gets (default: KILL).
         :returns: The request under way.
         """
         return self.begin(
-            "POST", f"/containers/{quote(container)}/kill", f"kill the container {short(container)}"
+            "POST",
+            f"/containers/{quote(container)}/kill",
+            f"kill the container {short(container)}",
+            query={"signal": signal},
         )
 
     def remove_container(self, container: str) -> None:
@@ -353,9 +382,28 @@ class Engine:
         :param container: Its name or id.
         :param resume: Thaw instead of freeze (default: False).
         """
-        verb = "unpause" if resume else "pause"
-        path = f"/containers/{quote(container)}/{verb}"
-        self.request("POST", path, f"{verb} the container {short(container)}")
+        begin = self.begin_unpause if resume else self.begin_pause
+        begin(container).result()
+
+    def begin_pause(self, container: str) -> Pending:
+        """
+        Tell the engine to freeze the processes of a container, without waiting for it.
+
+        :param container: Its name or id.
+        :returns: The request under way.
+        """
+        path = f"/containers/{quote(container)}/pause"
+        return self.begin("POST", path, f"pause the container {short(container)}")
+
+    def begin_unpause(self, container: str) -> Pending:
+        """
+        Tell the engine to thaw the processes of a container, without waiting for it.
+
+        :param container: Its name or id.
+        :returns: The request under way.
+        """
+        path = f"/containers/{quote(container)}/unpause"
+        return self.begin("POST", path, f"unpause the container {short(container)}")
 
     def commit(
         self,
@@ -640,6 +688,17 @@ class Engine:
         """
         with contextlib.suppress(NotFound):
             self.request("DELETE", f"/volumes/{quote(name)}", f"remove the volume {name}")
+
+    def create_volume(self, name: str, labels: Mapping[str, str], **options: Any) -> None:
+        """
+        Create a volume; fine if there is one of that name.
+
+        :param name: Its name.
+        :param labels: Its labels.
+        :param options: The API's other settings, for instance ``DriverOpts``.
+        """
+        body = {"Name": name, "Labels": dict(labels), **options}
+        self.request("POST", "/volumes/create", f"create the volume {name}", body=body)
 
     def volumes(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
         """

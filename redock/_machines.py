@@ -12,6 +12,7 @@ import os
 
 from redock import _recipe
 from redock._engine import KIND, label
+from redock.errors import EngineError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +28,11 @@ __all__ = [
     "Machine",
     "archive",
     "configuration",
+    "find_claims",
     "find_machines",
     "new_instance",
     "pick_port",
+    "port_was_taken",
     "volume_name",
 ]
 
@@ -38,6 +41,8 @@ CONTAINER = "container"
 PORTS = range(20000, 32000)
 SSH_PORT = "22/tcp"
 LOOPBACK = "127.0.0.1"
+#: What the tags of names start with that belong to nodes of clusters, in redock's own repository.
+CLUSTER_TAG = "cluster."
 
 
 class Machine:
@@ -99,6 +104,18 @@ def find_machines(engine: Engine) -> list[Machine]:
     return [machine for machine in map(Machine, listed) if machine.genuine]
 
 
+def find_claims(engine: Engine) -> list[Machine]:
+    """
+    List everything that has an alias and a port: machines, and nodes of clusters.
+
+    :param engine: The engine.
+    :returns: Machines and, of nodes, the containers that publish their ports.
+    """
+    listed = engine.containers({"label": [label("port")]})
+    found = [(each["Labels"].get(KIND), Machine(each)) for each in listed]
+    return [each for kind, each in found if kind == "owner" or (kind == CONTAINER and each.genuine)]
+
+
 def new_instance() -> str:
     """
     Make an id for a new container.
@@ -146,6 +163,24 @@ def pick_port(name: str, used: Iterable[int]) -> int | None:
                 continue
             return port
     return None
+
+
+def port_was_taken(error: BaseException) -> bool:
+    """
+    Check whether a container could not start because of its port.
+
+    :param error: The error the engine gave.
+    :returns: True when another program has the port.
+    """
+    text = str(error)
+    return isinstance(error, EngineError) and any(
+        words in text
+        for words in (
+            "port is already allocated",
+            "address already in use",
+            "ports are not available",
+        )
+    )
 
 
 def configuration(

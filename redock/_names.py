@@ -193,13 +193,15 @@ def container_name(repository: str, tag: str) -> str:
 
 def is_reserved(repository: str, tag: str) -> bool:
     """
-    Check whether a name belongs to redock's base images.
+    Check whether a name belongs to redock's base images or to a node of a cluster.
 
     :param repository: The repository.
     :param tag: The tag.
     :returns: True when no machine may have it.
     """
-    return repository == BASE_REPOSITORY and tag.partition("-")[0] == BASE_TAG
+    return repository == BASE_REPOSITORY and (
+        tag.partition("-")[0] == BASE_TAG or tag.startswith("cluster.")
+    )
 
 
 def image_slug(name: str) -> str:

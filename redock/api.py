@@ -334,7 +334,7 @@ class Container:
         self.started = False
         while True:
             with self._lock:
-                machines = _machines.find_machines(self.engine)
+                machines = _machines.find_claims(self.engine)
                 machine = self._find_machine(machines)
                 if machine is not None and machine.state == "created":
                     # Somebody was interrupted before its first start: nothing is lost.
@@ -413,7 +413,7 @@ class Container:
                     self._start_new(*host_key.collect(), meanwhile)
                 except BaseException as error:
                     self._remove_container(container, instance)
-                    if not port_was_taken(error):
+                    if not _machines.port_was_taken(error):
                         self._withdraw(error)
                         raise
                     host_key = _ssh.HostKey()
@@ -549,7 +549,7 @@ class Container:
             finally:
                 stream.close()
         except EngineError as error:
-            if not port_was_taken(error):
+            if not _machines.port_was_taken(error):
                 raise
             raise PortUnavailable(
                 f"port {machine.port} of {machine.name} is taken by another program: end that"
@@ -633,7 +633,7 @@ class Container:
 
         :raises AliasTaken: One does.
         """
-        for machine in _machines.find_machines(self.engine):
+        for machine in _machines.find_claims(self.engine):
             if (
                 machine.alias == self.ssh_alias
                 and machine.name != self.image.name
@@ -854,24 +854,6 @@ class Container:
         self.engine.remove_container(container)
         self.engine.remove_volume(_machines.volume_name(instance))
         _ssh.forget_key(instance)
-
-
-def port_was_taken(error: BaseException) -> bool:
-    """
-    Check whether a container could not start because of its port.
-
-    :param error: The error the engine gave.
-    :returns: True when another program has the port.
-    """
-    text = str(error)
-    return isinstance(error, EngineError) and any(
-        words in text
-        for words in (
-            "port is already allocated",
-            "address already in use",
-            "ports are not available",
-        )
-    )
 
 
 def connect_command(container: Container) -> list[str]:

@@ -16,6 +16,8 @@ The errors redock raises, as one tree.
     ├── Timeout                  (TimeoutError)     another wait ended without success
     ├── AliasTaken               another machine answers to the same SSH alias
     ├── PortUnavailable          no free port for SSH
+    ├── NetworkUnavailable       no free network for a cluster
+    ├── FaultUnsupported         this machine cannot make such a fault; says why
     ├── ForeignContainer         a container of that name exists that redock did not make
     ├── ImageUnavailable         an image is neither here nor to be had
     ├── BaseImageFailed          the base image could not be built; has ``log``
@@ -59,12 +61,14 @@ __all__ = [
     "DockerUnavailable",
     "EngineError",
     "ExternalCommandFailed",
+    "FaultUnsupported",
     "ForeignContainer",
     "HostKeyMismatch",
     "ImageUnavailable",
     "InvalidArgument",
     "InvalidName",
     "LockTimeout",
+    "NetworkUnavailable",
     "NoContainerRunning",
     "NotFound",
     "OperationFailed",
@@ -172,6 +176,14 @@ class AliasTaken(RedockError):
 
 class PortUnavailable(RedockError):
     """No free port on the loopback interface was found for SSH."""
+
+
+class NetworkUnavailable(RedockError):
+    """No network is free for a cluster, or the one asked for is in use."""
+
+
+class FaultUnsupported(RedockError):
+    """This machine cannot make such a fault: its kernel lacks something, or the node does."""
 
 
 class ForeignContainer(RedockError):

@@ -410,7 +410,7 @@ def test_a_context_manager_kills_what_it_created(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_a_taken_port_is_told_from_other_failures(error: Exception, taken: bool) -> None:
-    assert api.port_was_taken(error) is taken
+    assert _machines.port_was_taken(error) is taken
 
 
 # Machines as the engine sees them.

@@ -1,0 +1,30 @@
+"""
+A whole cluster to test on: start, break, rewind.
+
+:class:`Cluster` starts machines with SSH on a private network of their own,
+takes snapshots of all of them at once, brings them back in a fraction of a
+second, and breaks them on purpose: partitions, loss, latency, crashes, full
+disks, wrong clocks.
+"""
+
+from __future__ import annotations
+
+from redock.cluster._cluster import Cluster, list_clusters
+from redock.cluster._fault import Fault
+from redock.cluster._node import LogMark, Node, NodeSet
+from redock.cluster._snapshot import Snapshot
+from redock.cluster._spec import NodeSpec
+from redock.cluster._timeline import Event, Timeline
+
+__all__ = [
+    "Cluster",
+    "Event",
+    "Fault",
+    "LogMark",
+    "Node",
+    "NodeSet",
+    "NodeSpec",
+    "Snapshot",
+    "Timeline",
+    "list_clusters",
+]

@@ -1,0 +1,746 @@
+"""
+A cluster: its nodes, its network, its life.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+
+from redock import _identity, _include, _machines, _ssh
+from redock._engine import KIND, Engine, label
+from redock._files import Lock, path_in_home
+from redock._parallel import call_all
+from redock._process import Deadline
+from redock.cluster import _boot, _images, _network, _process, _snapshot
+from redock.cluster._faults import FaultVerbs
+from redock.cluster._node import Node, NodeSet
+from redock.cluster._spec import ClusterSpec, make_nodes, read_spec
+from redock.cluster._timeline import Timeline
+from redock.errors import (
+    AliasTaken,
+    ContainerDied,
+    EngineError,
+    InvalidArgument,
+    NetworkUnavailable,
+    NotFound,
+    PortUnavailable,
+    RedockError,
+    SSHConfigConflict,
+    last_lines,
+)
+from redock.utils import get_ssh_public_key
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+    from typing import Any
+
+    from redock.cluster._fault import Fault
+    from redock.cluster._snapshot import Snapshot
+    from redock.cluster._spec import NodeSpec
+
+__all__ = ["Cluster", "list_clusters"]
+
+logger = logging.getLogger("redock.cluster")
+
+#: How many nodes are booted at the same time: more are not faster on two processors.
+WORKERS = 8
+PORT_ATTEMPTS = 8
+LOG_LINES = 20
+
+
+class Cluster(FaultVerbs):
+    """
+    Machines on a private network of their own, to test on: start, break, rewind.
+
+    Basics::
+
+        from redock.cluster import Cluster
+
+        with Cluster(nodes=3, packages=["redis-server"]) as cluster:
+            clean = cluster.snapshot("clean")
+            with cluster.partition(["n1"], ["n2", "n3"]):
+                cluster["n2"].succeed("redis-cli -h n3 ping")
+            cluster.restore(clean)
+
+    Nodes know each other by name. Each is reached from the host as
+    ``ssh CLUSTER-NODE-container``, also while it is cut off from the others.
+
+    Lifecycle: the constructor does nothing but check its arguments. :meth:`start`,
+    or the ``with`` statement, boots all nodes, or finds those of a cluster of this
+    name that is there already. The end of the ``with`` block takes down what it
+    booted. A cluster goes with the process that made it, however that ends, unless
+    it was made with ``keep``.
+
+    Thread safety: nodes may be used from several threads, the cluster from one.
+
+    :param nodes: How many (called n1, n2, ...), or their names or specifications.
+    :param name: Its name (default: a random one).
+    :param network: Its network, for instance ``"10.77.0.0/28"`` (default: a free one).
+    :param timeout: Seconds a node may need to boot (default: 60).
+    :param standbys: Prepare replacements in the background, so that :meth:`restore` only has to
+                     wake them (default: yes).
+    :param keep: It outlives this process (default: no).
+    :param engine: The container engine (default: as for :class:`redock.api.Container`).
+    :param defaults: What holds for nodes given by number or name: parameters of
+                     :class:`NodeSpec`.
+    :raises InvalidName: A name is outside the grammar, or is there twice.
+    :raises InvalidArgument: Another value makes no sense.
+    """
+
+    def __init__(
+        self,
+        nodes: int | Iterable[str | NodeSpec] = 3,
+        *,
+        name: str | None = None,
+        network: str | None = None,
+        timeout: float = 60.0,
+        standbys: bool = True,
+        keep: bool = False,
+        engine: Engine | None = None,
+        **defaults: Any,
+    ) -> None:
+        try:
+            made = make_nodes(nodes, defaults)
+        except TypeError as error:
+            raise InvalidArgument(f"a cluster has no such setting: {error}") from error
+        self.spec = ClusterSpec(name or f"c{os.urandom(3).hex()}", made, network)
+        self.timeout = timeout
+        self.keep = keep
+        self.engine = engine or Engine()
+        #: What happened in it, see :class:`Timeline`.
+        self.timeline = Timeline()
+        #: Whether this object booted it.
+        self.created = False
+        self.network: _network.Network | None = None
+        self.nodes = NodeSet([])
+        self.active_faults: list[Fault] = []
+        self.standbys = standbys
+        self.stagehand = _snapshot.Stagehand(self, standbys)
+
+    @classmethod
+    def from_file(cls, path: str, **options: Any) -> Cluster:
+        """
+        Describe a cluster by a file.
+
+        :param path: The pathname of a TOML file.
+        :param options: As for :class:`Cluster`, except what the file says.
+        :returns: The cluster, not started.
+        :raises SettingsError: The file cannot be read, or makes no sense.
+        """
+        spec = read_spec(path)
+        return cls(spec.nodes, name=spec.name, network=spec.network, **options)
+
+    def __repr__(self) -> str:
+        return f"Cluster({self.name!r})"
+
+    def __enter__(self) -> Cluster:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.created and not self.keep:
+            self.down()
+        else:
+            self.close()
+
+    def __getitem__(self, name: str | int) -> Node:
+        return self.nodes[name]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.spec.nodes)
+
+    @property
+    def name(self) -> str:
+        """The name of the cluster."""
+        return self.spec.name
+
+    @property
+    def _lock(self) -> Lock:
+        """The lock that lets one process at a time change the cluster."""
+        path = path_in_home("locks", f".cluster-{self.name}.lock")
+        return Lock(path, f"cluster {self.name}", timeout=300.0)
+
+    def marks(self) -> dict[str, str]:
+        """
+        Get the labels of everything that belongs to it.
+
+        :returns: The labels; those of this process, unless it is to outlive it.
+        """
+        return {label("cluster"): self.name, **({} if self.keep else _process.labels())}
+
+    # Starting.
+
+    def start(self) -> None:
+        """
+        Boot all nodes; those of a cluster of this name that is there already are found.
+
+        :raises AliasTaken: Something else answers to the alias of a node.
+        :raises NetworkUnavailable: There is no free network.
+        :raises ContainerDied: A node ended while it booted; has its last words.
+        :raises SecureShellTimeout: A node did not answer in time.
+        :raises RedockError: Another of :mod:`redock.errors`. Whatever it is, nothing is left of
+                             the attempt.
+        """
+        if not self.keep:
+            _process.Watchdog.start()
+        event = self.timeline.begin("start", f"start {self.name}")
+        _process.sweep(self.engine)
+        images = self._find_images()
+        with self._lock:
+            found = self.engine.containers({"label": [f"{label('cluster')}={self.name}"]})
+            if found:
+                self._attach(found)
+            else:
+                self._boot(images)
+        self.timeline.end(event)
+
+    def _find_images(self) -> dict[str, str]:
+        """
+        Find the disks of all nodes; equal ones are looked for once.
+
+        :returns: The ids of the images, by the name of the node.
+        """
+        made: dict[str, str] = {}
+        images = {}
+        for spec in self.spec.nodes:
+            provision = spec.provision if spec.packages or spec.provision else None
+            same = repr((spec.base, spec.image, sorted(spec.packages), provision))
+            if same not in made:
+                made[same] = _images.find_image(self.engine, spec)
+            images[spec.name] = made[same]
+        return images
+
+    def _boot(self, images: dict[str, str]) -> None:
+        """
+        Boot all nodes for the first time.
+
+        :param images: The ids of the images with their disks, by name.
+        """
+        claims = _machines.find_claims(self.engine)
+        self.used_ports = {claim.port for claim in claims}
+        self._check_aliases(claims)
+        try:
+            self.network = _network.create(
+                self.engine, self.name, len(self), self.spec.network, self.marks()
+            )
+            nodes = [self._place(spec, number) for number, spec in enumerate(self.spec.nodes)]
+            self.nodes = NodeSet(nodes)
+            self.failed = False
+            call_all(
+                {node.name: node for node in nodes},
+                lambda node: self._boot_node(node, images[node.name]),
+                WORKERS,
+                self._note_failure,
+            )
+            self._give_access()
+            deadline = Deadline(self.timeout)
+            for node in nodes:
+                self._wait_for(node, deadline)
+        except BaseException:
+            # What could not be made whole is taken away; why it could not is what matters.
+            with contextlib.suppress(RedockError):
+                self.stagehand.close()
+                _process.remove_cluster(self.engine, self.name)
+            self.nodes = NodeSet([])
+            raise
+        self.created = True
+        for node in nodes:
+            self.stagehand.add(f"connecting to {node.name}", node.connect)
+
+    def _note_failure(self, name: str, error: Exception) -> None:
+        """
+        Stop booting the others when one has failed.
+
+        :param name: The node.
+        :param error: Why.
+        """
+        self.failed = True
+        logger.debug("Node %s did not boot: %s", name, error)
+
+    def _check_aliases(self, claims: Iterable[_machines.Machine]) -> None:
+        """
+        Make sure nothing else of this user answers to the aliases of the nodes.
+
+        :param claims: What there is.
+        :raises AliasTaken: Something does.
+        """
+        wanted = {f"{self.name}-{spec.name}-container": spec.name for spec in self.spec.nodes}
+        for claim in claims:
+            if claim.alias in wanted and claim.user in ("", str(os.getuid())):
+                raise AliasTaken(
+                    f"the alias {claim.alias} of node {wanted[claim.alias]} belongs to"
+                    f" {claim.name}: give the cluster another name"
+                )
+
+    def _place(self, spec: NodeSpec, number: int) -> Node:
+        """
+        Choose what a node keeps for life.
+
+        :param spec: What it is to be.
+        :param number: Its number, from 0.
+        :returns: The node.
+        """
+        assert self.network is not None
+        instance = _machines.new_instance()
+        place = _boot.Place(
+            self.name, spec.name, instance, self.network.address(number), self._pick_port(spec)
+        )
+        return Node(self, spec, place)
+
+    def _pick_port(self, spec: NodeSpec) -> int:
+        """
+        Choose the port of a node.
+
+        :param spec: What it is to be.
+        :returns: A free port.
+        :raises PortUnavailable: There is none.
+        """
+        port = _machines.pick_port(f"{self.name}.{spec.name}", self.used_ports)
+        if port is None:
+            raise PortUnavailable(f"found no free port for node {spec.name}: kill a machine")
+        self.used_ports.add(port)
+        return port
+
+    def _boot_node(self, node: Node, image: str) -> None:
+        """
+        Boot a node for the first time.
+
+        :param node: The node.
+        :param image: The id of the image with its disk.
+        """
+        if self.failed:
+            return
+        host_key = _ssh.HostKey()
+        try:
+            self._start_owner(node, image)
+            if self.failed:
+                return
+            config = _boot.system_configuration(
+                node.place, node.spec, image, node.owner_id, self.marks()
+            )
+            node.container_id = self.engine.create_container(node.place.system_name, config)
+            private, node.public_key = host_key.collect()
+            identity = _machines.archive(
+                _identity.files(node.place.instance, private, node.public_key, get_ssh_public_key())
+            )
+            stream = self.engine.attach(node.container_id, "stdin")
+            try:
+                starting = self.engine.begin_start(node.container_id)
+                stream.send(b"\n" + identity)
+                starting.result()
+            finally:
+                stream.close()
+        finally:
+            host_key.discard()
+
+    def _start_owner(self, node: Node, image: str) -> None:
+        """
+        Create and start the owner of a node.
+
+        :param node: The node.
+        :param image: The id of an image with the tools for faults.
+        """
+        assert self.network is not None
+        for attempts_left in range(PORT_ATTEMPTS - 1, -1, -1):
+            config = _boot.owner_configuration(
+                node.place, node.spec, image, self.network, self.marks()
+            )
+            node.owner_id = self.engine.create_container(node.place.owner_name, config)
+            try:
+                self.engine.begin_start(node.owner_id).result()
+                return
+            except EngineError as error:
+                self.engine.remove_container(node.owner_id)
+                if not (_machines.port_was_taken(error) and attempts_left):
+                    raise
+                node.place.port = self._pick_port(node.spec)
+
+    def _give_access(self) -> None:
+        """Make all nodes known to ``ssh``."""
+        _ssh.install_all({node.host_entry: node.public_key for node in self.nodes})
+        try:
+            _include.install()
+        except SSHConfigConflict as error:
+            logger.warning("%s", _include.explain(error, self.nodes[0].ssh_alias))
+
+    def _wait_for(self, node: Node, deadline: Deadline) -> None:
+        """
+        Wait until a node answers.
+
+        :param node: The node.
+        :param deadline: When to give up.
+        :raises ContainerDied: It ended; has its last words.
+        """
+        try:
+            node.wait_until_up(max(0.1, deadline.remaining))
+        except RedockError as error:
+            log = self.engine.logs(node.container_id, LOG_LINES)
+            words = f"; its last words: {last_lines(log, 3)}" if log.strip() else ""
+            raise ContainerDied(f"node {node.name} did not boot: {error}{words}", log) from error
+
+    # Finding one that is there.
+
+    def attach(self) -> Cluster:
+        """
+        Find the nodes of a cluster that is there; nothing is booted.
+
+        :returns: This cluster.
+        :raises NotFound: There is no cluster of this name.
+        """
+        found = self.engine.containers({"label": [f"{label('cluster')}={self.name}"]})
+        if not any(each["Labels"].get(KIND) == _boot.OWNER for each in found):
+            raise NotFound(f"there is no cluster {self.name}: 'redock cluster up' starts one", 404)
+        self._adopt(found)
+        return self
+
+    def _adopt(self, found: list[dict[str, Any]]) -> None:
+        """
+        Take over the nodes that are there.
+
+        :param found: The engine's summaries of their containers.
+        :raises InvalidArgument: They are not those of this cluster.
+        """
+        owners = {
+            each["Labels"][label("node")]: each
+            for each in found
+            if each["Labels"].get(KIND) == _boot.OWNER
+        }
+        wanted = {spec.name: spec for spec in self.spec.nodes}
+        if set(owners) != set(wanted):
+            raise InvalidArgument(
+                f"cluster {self.name} is there with other nodes"
+                f" ({', '.join(sorted(owners)) or 'none'}): take it down first"
+            )
+        self.network = _network.find(self.engine, self.name)
+        if self.network is None:
+            raise NetworkUnavailable(
+                f"the network of cluster {self.name} has gone: take the cluster down"
+            )
+        nodes = []
+        for name, spec in wanted.items():
+            marks = owners[name]["Labels"]
+            place = _boot.Place(
+                self.name,
+                name,
+                marks[label("instance")],
+                marks[label("address")],
+                int(marks[label("port")]),
+            )
+            node = Node(self, spec, place)
+            node.owner_id = owners[name]["Id"]
+            node.container_id = choose_system(place, found)
+            nodes.append(node)
+        self.nodes = NodeSet(nodes)
+
+    def _attach(self, found: list[dict[str, Any]]) -> None:
+        """
+        Take over the nodes that are there and boot those that do not run.
+
+        :param found: The engine's summaries of their containers.
+        """
+        self._adopt(found)
+        states = self.states()
+        for node in self.nodes:
+            node.public_key = self._recall_public_key(node)
+        self._give_access()
+        for node in self.nodes:
+            self.revive_owner(node)
+            if states[node.name] == "paused":
+                self.engine.pause(node.container_id, resume=True)
+            elif states[node.name] != "running":
+                self._start_system(node)
+        deadline = Deadline(self.timeout)
+        for node in self.nodes:
+            self._wait_for(node, deadline)
+
+    def _recall_public_key(self, node: Node) -> bytes:
+        """
+        Get the public host key of a node that exists.
+
+        :param node: The node.
+        :returns: The pinned key, else the one in its volume.
+        """
+        pinned = _ssh.pinned_key(node.place.instance)
+        if pinned:
+            return pinned
+        machine = _machines.Machine(
+            {
+                "Id": node.container_id,
+                "Labels": {label("name"): node.place.name, label("instance"): node.place.instance},
+            }
+        )
+        return _identity.adopt(self.engine, machine)
+
+    # Its state.
+
+    def states(self) -> dict[str, str]:
+        """
+        Find out what state all nodes are in, with one request.
+
+        :returns: ``running``, ``paused``, ``exited`` or ``gone``, by the name of the node.
+        """
+        marks = [f"{KIND}={_boot.NODE}", f"{label('cluster')}={self.name}"]
+        listed = {each["Id"]: each["State"] for each in self.engine.containers({"label": marks})}
+        return {node.name: listed.get(node.container_id, "gone") for node in self.nodes}
+
+    def status(self) -> dict[str, Any]:
+        """
+        Describe the cluster.
+
+        :returns: Its name, network, nodes (state, address, alias, port, roles), active faults and
+                  snapshots; plain values that JSON can express.
+        """
+        states = self.states()
+        return {
+            "name": self.name,
+            "network": str(self.network.subnet) if self.network else None,
+            "nodes": [
+                {
+                    "name": node.name,
+                    "state": states[node.name],
+                    "address": node.ip,
+                    "ssh_alias": node.ssh_alias,
+                    "port": node.port,
+                    "roles": sorted(node.spec.roles),
+                }
+                for node in self.nodes
+            ],
+            "faults": [fault.text for fault in self.faults],
+            "snapshots": list(_snapshot.find_snapshots(self)),
+        }
+
+    def revive_owner(self, node: Node) -> None:
+        """
+        Make sure the owner of a node runs; it may have been ended or removed by others.
+
+        :param node: The node.
+        """
+        try:
+            state = self.engine.inspect_container(node.owner_id)["State"]
+        except NotFound:
+            logger.warning("The network of node %s had gone: making it again", node.name)
+            image = self._image_of(node)
+            config = _boot.owner_configuration(
+                node.place, node.spec, image, self._network_or_fail(), self.marks()
+            )
+            node.owner_id = self.engine.create_container(node.place.owner_name, config)
+        else:
+            if state["Running"] and not state.get("Paused"):
+                return
+            if state.get("Paused"):
+                self.engine.pause(node.owner_id, resume=True)
+                return
+            logger.warning("The network of node %s had ended: starting it again", node.name)
+        self.engine.begin_start(node.owner_id).result()
+        # What was made in the old network went with it.
+        for fault in self.faults:
+            if node.name in fault.nodes and fault.kind not in ("pause", "kill"):
+                fault.forget()
+        node.touched = True
+
+    def _network_or_fail(self) -> _network.Network:
+        """Get the network of the running cluster."""
+        if self.network is None:
+            raise NotFound(f"cluster {self.name} has not been started", 404)
+        return self.network
+
+    def _image_of(self, node: Node) -> str:
+        """
+        Find an image for the owner of a node.
+
+        :param node: The node.
+        :returns: The image of its system where that is there, else that of its specification.
+        """
+        try:
+            return str(self.engine.inspect_container(node.container_id)["Image"])
+        except NotFound:
+            return _images.find_image(self.engine, node.spec)
+
+    def _start_system(self, node: Node) -> None:
+        """
+        Boot a node that has no power, with the disk it had.
+
+        :param node: The node.
+        """
+        stream = self.engine.attach(node.container_id, "stdin")
+        try:
+            starting = self.engine.begin_start(node.container_id)
+            # One that was never woken waits for it.
+            stream.send(b"\n")
+            starting.result()
+        finally:
+            stream.close()
+
+    def boot_again(self, node: Node) -> None:
+        """
+        Boot a node that has no power, with the disk it had, and wait for it.
+
+        :param node: The node.
+        :raises NotFound: Its container was removed: only a snapshot can bring it back.
+        """
+        node.touched = True
+        state = node.state
+        if state == "gone":
+            raise NotFound(f"node {node.name} has gone, with its disk: restore a snapshot", 404)
+        self.revive_owner(node)
+        if state == "paused":
+            self.engine.pause(node.container_id, resume=True)
+        elif state != "running":
+            self._start_system(node)
+        self._wait_for(node, Deadline(self.timeout))
+
+    # Ending.
+
+    def down(self) -> bool:
+        """
+        Take the cluster down: nodes, network, disks and snapshots. Nothing is left.
+
+        :returns: False when there was nothing.
+        """
+        self.close()
+        with self._lock:
+            found = _process.remove_cluster(self.engine, self.name)
+        self.nodes = NodeSet([])
+        self.active_faults.clear()
+        self.created = False
+        return found
+
+    def close(self) -> None:
+        """End what goes on in the background, and let the nodes be."""
+        self.stagehand.close()
+        for node in self.nodes:
+            if node._shell is not None:
+                node._shell.close()
+
+    # Snapshots.
+
+    def snapshot(self, name: str | None = None) -> Snapshot:
+        """
+        Save the disks of all nodes at one moment: what a power cut would leave.
+
+        Memory and processes are not part of it. The nodes go on as they were.
+
+        :param name: Its name (default: the number of the snapshot).
+        :returns: The snapshot.
+        :raises RedockError: A node could not be frozen or saved.
+        """
+        from redock.cluster._spec import check_name
+
+        if name is None:
+            name = f"s{len(self.snapshots()) + 1}"
+        check_name(name, "a snapshot")
+        self._network_or_fail()
+        event = self.timeline.begin("snapshot", f"snapshot {name}")
+        with self._lock:
+            snapshot = _snapshot.take(self, name)
+        self.timeline.end(event)
+        return snapshot
+
+    def snapshots(self) -> dict[str, Snapshot]:
+        """
+        Find the snapshots there are.
+
+        :returns: The snapshots by name, the oldest first.
+        """
+        return _snapshot.find_snapshots(self)
+
+    def restore(self, snapshot: Snapshot | str, *, full: bool = False) -> list[str]:
+        """
+        Heal all faults and boot all nodes with the disks of a snapshot.
+
+        Names, addresses, ports, host keys and aliases stay. Nodes that nothing has reached since
+        the snapshot (no command, no fault, no packet) are left running.
+
+        :param snapshot: The snapshot, or its name.
+        :param full: Boot also nodes that nothing has reached (default: no).
+        :returns: The names of the nodes that were booted.
+        :raises NotFound: There is no such snapshot.
+        :raises RedockError: A node could not be brought back.
+        """
+        if isinstance(snapshot, str):
+            found = self.snapshots()
+            if snapshot not in found:
+                names = ", ".join(found) or "none"
+                raise NotFound(
+                    f"cluster {self.name} has no snapshot {snapshot}; there are: {names}", 404
+                )
+            snapshot = found[snapshot]
+        self._network_or_fail()
+        event = self.timeline.begin("restore", f"restore {snapshot.name}")
+        with self._lock:
+            self._heal_for_restore()
+            booted = _snapshot.restore(self, snapshot, full)
+        self.timeline.end(event, nodes=booted)
+        return booted
+
+    def _heal_for_restore(self) -> None:
+        """Heal what would outlive a restore; the rest goes with what is replaced."""
+        for fault in reversed(self.faults):
+            if fault.outlives_restore:
+                fault.heal()
+            else:
+                fault.forget()
+
+    @contextlib.contextmanager
+    def rollback(self) -> Iterator[Snapshot]:
+        """
+        Take a snapshot now, and restore it at the end of the ``with`` block.
+
+        :returns: A context manager that yields the snapshot.
+        """
+        snapshot = self.snapshot(f"rollback-{os.urandom(3).hex()}")
+        try:
+            yield snapshot
+        finally:
+            self.restore(snapshot)
+            self.stagehand.add(
+                f"deleting {snapshot.name}", lambda: _snapshot.delete(self, snapshot)
+            )
+
+
+def choose_system(place: _boot.Place, found: list[dict[str, Any]]) -> str:
+    """
+    Choose the container that is a node now among those that were or may become it.
+
+    :param place: The node.
+    :param found: The engine's summaries of the cluster's containers.
+    :returns: The id of the container; empty when there is none.
+    """
+    mine = [
+        each
+        for each in found
+        if each["Labels"].get(KIND) == _boot.NODE
+        and each["Labels"].get(label("instance")) == place.instance
+    ]
+
+    def rank(each: dict[str, Any]) -> tuple[bool, bool, int]:
+        named = f"/{place.system_name}" in each["Names"]
+        return each["State"] in ("running", "paused") and named, named, each["Created"]
+
+    return str(max(mine, key=rank)["Id"]) if mine else ""
+
+
+def list_clusters(engine: Engine) -> dict[str, list[str]]:
+    """
+    List the clusters there are.
+
+    :param engine: The engine.
+    :returns: The names of their nodes, by the name of the cluster.
+    """
+    found: dict[str, list[str]] = {}
+    for owner in engine.containers({"label": [f"{KIND}={_boot.OWNER}"]}):
+        marks = owner["Labels"]
+        found.setdefault(marks[label("cluster")], []).append(marks[label("node")])
+    return {name: sorted(nodes) for name, nodes in sorted(found.items())}

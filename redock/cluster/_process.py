@@ -1,0 +1,269 @@
+"""
+Whose clusters these are: the process that made them, and what is left when it has gone.
+
+Everything an ephemeral cluster consists of carries the identity of the process
+that made it. A watchdog, a small process of its own, removes it when that
+process ends without doing so; where even the watchdog was killed, the next
+start of a cluster does. Neither needs an image.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import subprocess
+import sys
+
+from redock import _connection, _ssh
+from redock._engine import KIND, Engine, label
+from redock._files import read_bytes
+from redock.errors import RedockError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["KEPT", "Watchdog", "labels", "remove_cluster", "run_id", "sweep"]
+
+logger = logging.getLogger("redock.cluster")
+
+#: What the name of a network ends with whose cluster somebody wanted to keep.
+KEPT = "KEEP"
+
+
+def host_id() -> str:
+    """
+    Get what tells this host from others that may use the same engine.
+
+    :returns: The machine-id of the host, else its name.
+    """
+    return (read_bytes("/etc/machine-id") or b"").decode().strip() or os.uname().nodename
+
+
+def process_id(pid: int | str = "self") -> str | None:
+    """
+    Get what tells a process from all others there ever were on this host.
+
+    :param pid: The number of the process (default: this one).
+    :returns: Number, start and boot, None when there is no such process. See proc(5).
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as handle:
+            fields = handle.read()
+    except OSError:
+        return None
+    rest = fields.rpartition(b")")[2].split()
+    if rest[0] in (b"Z", b"X"):
+        return None
+    boot = (read_bytes("/proc/sys/kernel/random/boot_id") or b"").decode().strip()
+    return f"{int(fields.split()[0])}:{int(rest[19])}:{boot}"
+
+
+def run_id() -> str:
+    """
+    Get the name of this run: what one process makes has it in common.
+
+    :returns: Twelve hexadecimal digits; another one after a fork.
+    """
+    return make_run_id(os.getpid())
+
+
+@functools.cache
+def make_run_id(pid: int) -> str:
+    """
+    Make the name of a run.
+
+    :param pid: The process.
+    :returns: Twelve random hexadecimal digits.
+    """
+    return os.urandom(6).hex()
+
+
+def labels() -> dict[str, str]:
+    """
+    Get the labels of everything that is to go when this process goes.
+
+    :returns: The labels.
+    """
+    return {
+        label("run"): run_id(),
+        label("process"): process_id() or "",
+        label("host"): host_id(),
+        label("user"): str(os.getuid()),
+    }
+
+
+def is_orphan(marks: Mapping[str, str]) -> bool:
+    """
+    Check whether something was made by a process of this host that has ended.
+
+    :param marks: The labels of it.
+    :returns: True when nobody else will remove it.
+    """
+    process = marks.get(label("process"))
+    if not process or marks.get(label("host")) != host_id():
+        return False
+    if marks.get(label("user")) != str(os.getuid()):
+        return False
+    return process_id(process.partition(":")[0]) != process
+
+
+def sweep(engine: Engine) -> list[str]:
+    """
+    Remove the clusters of processes that have ended.
+
+    :param engine: The engine.
+    :returns: The names of the clusters.
+    """
+    orphans: dict[str, None] = {}
+    for container in engine.containers({"label": [label("process")]}):
+        marks = container["Labels"]
+        if is_orphan(marks):
+            orphans.setdefault(marks.get(label("cluster"), ""))
+    for network in engine.networks({"label": [label("process")]}):
+        if is_orphan(network["Labels"]):
+            orphans.setdefault(network["Labels"].get(label("cluster"), ""))
+    removed = []
+    for cluster in filter(None, orphans):
+        if is_kept(engine, cluster):
+            continue
+        logger.info("Removing cluster %s: the process that made it has ended", cluster)
+        try:
+            remove_cluster(engine, cluster)
+        except RedockError as error:
+            # Another process may be doing the same.
+            logger.warning("Cluster %s: %s", cluster, error)
+        removed.append(cluster)
+    return removed
+
+
+def is_kept(engine: Engine, cluster: str) -> bool:
+    """
+    Check whether somebody wanted to keep a cluster.
+
+    :param engine: The engine.
+    :param cluster: The name of the cluster.
+    :returns: True when it must stay.
+    """
+    filters = {"label": [f"{KIND}=kept", f"{label('cluster')}={cluster}"]}
+    return bool(engine.volumes(filters))
+
+
+def keep(engine: Engine, cluster: str) -> None:
+    """
+    Keep a cluster when this process ends. Labels cannot be changed: an empty volume says so.
+
+    :param engine: The engine.
+    :param cluster: The name of the cluster.
+    """
+    engine.create_volume(f"redock-kept-{cluster}", {KIND: "kept", label("cluster"): cluster})
+
+
+def remove_cluster(engine: Engine, cluster: str) -> bool:
+    """
+    Remove everything a cluster consists of.
+
+    :param engine: The engine.
+    :param cluster: The name of the cluster.
+    :returns: False when there was nothing.
+    :raises RedockError: Something could not be removed.
+    """
+    marks = {"label": [f"{label('cluster')}={cluster}"]}
+    containers = engine.containers(marks)
+    # Those that share the network of another go first.
+    containers.sort(key=lambda each: each["Labels"].get(KIND) == "owner")
+    instances = {}
+    pending = []
+    for container in containers:
+        found = container["Labels"]
+        if found.get(label("instance")):
+            instances[found.get(label("name"), "")] = found[label("instance")]
+    for instance in instances.values():
+        _connection.close_connection(instance)
+    _ssh.remove_all(instances)
+    for container in containers:
+        pending.append((container["Id"], engine.begin_remove(container["Id"])))
+    for number, request in pending:
+        try:
+            request.result()
+        except RedockError as error:
+            logger.debug("%s", error)
+            engine.remove_container(number)
+    networks = engine.networks(marks)
+    for network in networks:
+        engine.remove_network(network["Id"])
+    volumes = engine.volumes(marks)
+    for volume in volumes:
+        engine.remove_volume(volume["Name"])
+    images = engine.images({"label": [f"{KIND}=snapshot", *marks["label"]]})
+    for image in images:
+        for name in image.get("RepoTags") or [image["Id"]]:
+            engine.remove_image(image["Id"] if name == "<none>:<none>" else name, force=True)
+    return bool(containers or networks or volumes or images)
+
+
+class Watchdog:
+    """
+    A process that removes what this one leaves behind.
+
+    It reads from a pipe whose other end only this process has. When that ends
+    without the word "done" it removes what carries the identity of the run.
+    """
+
+    current: Watchdog | None = None
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        # It does nothing until the end, so it loads nothing until then.
+        program = (
+            "import sys, signal\n"
+            "for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):\n"
+            "    signal.signal(number, signal.SIG_IGN)\n"
+            "if 'done' not in sys.stdin.read():\n"
+            f"    sys.path[:0] = {sys.path!r}\n"
+            "    from redock.cluster import _process\n"
+            f"    _process.clean_up({process_id()!r})\n"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-E", "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )
+
+    @classmethod
+    def start(cls) -> None:
+        """Make sure this process has a watchdog."""
+        if cls.current is None or cls.current.pid != os.getpid():
+            cls.current = cls()
+
+    @classmethod
+    def dismiss(cls) -> None:
+        """End the watchdog: there is nothing left to remove."""
+        watchdog, cls.current = cls.current, None
+        if watchdog is None or watchdog.pid != os.getpid():
+            return
+        try:
+            watchdog.process.communicate(b"done", timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            watchdog.process.kill()
+            watchdog.process.wait()
+
+
+def clean_up(process: str) -> None:
+    """
+    Remove what a process that has ended left behind; run by the watchdog.
+
+    :param process: Its identity.
+    """
+    import time
+
+    # Its last requests may still be under way.
+    for pause in (0.0, 0.5, 1.5):
+        time.sleep(pause)
+        if process_id(process.partition(":")[0]) == process:
+            continue
+        sweep(Engine())
