@@ -157,6 +157,17 @@ class Node:
         except NotFound:
             return "gone"
 
+    def has_network(self) -> bool:
+        """
+        Find out whether the container that holds its network is there.
+
+        :returns: True when it runs.
+        """
+        try:
+            return bool(self.engine.inspect_container(self.owner_id)["State"]["Running"])
+        except NotFound:
+            return False
+
     def check_alive(self) -> None:
         """
         Make sure the node runs.
@@ -374,8 +385,9 @@ class Node:
             return bool(last[0])
 
         def explain() -> str:
-            status = f"its last status was {last[0].returncode}{self._words(last[0])}; not"
-            return f"{self._said(command)[len(self.name) + 2 :]} did not succeed ({status})"
+            shown = self._said(command).removeprefix(f"{self.name}: ")
+            words = self._words(last[0])
+            return f"{shown} did not succeed (last status {last[0].returncode}{words})"
 
         self._until(deadline, attempt, explain)
         return last[0].stdout
@@ -429,7 +441,8 @@ class Node:
                     [
                         "sh",
                         "-c",
-                        "ls -t /var/log/*.log /var/log/*/*.log 2>/dev/null | head -n 1 |"
+                        "ls -t /var/log/*.log /var/log/*/*.log 2>/dev/null |"
+                        " grep -v supervisord.log | head -n 1 |"
                         " xargs -r tail -n 5 -v",
                     ]
                 ),
@@ -548,6 +561,7 @@ class Node:
         :param mode: Its permissions (default: those it has here; 0644 for contents).
         :raises InvalidArgument: There is no such file here, or the target is not absolute.
         """
+        import datetime
         import tarfile
 
         if not target.startswith("/") or target.endswith("/"):
@@ -566,6 +580,7 @@ class Node:
             if isinstance(source, bytes):
                 member = tarfile.TarInfo(target.lstrip("/"))
                 member.size, member.mode = len(source), 0o644 if mode is None else mode
+                member.mtime = int(datetime.datetime.now().timestamp())
                 tar.addfile(member, io.BytesIO(source))
             else:
                 try:
