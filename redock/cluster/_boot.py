@@ -23,10 +23,56 @@ if TYPE_CHECKING:
     from redock.cluster._network import Network
     from redock.cluster._spec import NodeSpec
 
-__all__ = ["NODE", "OWNER", "Place", "owner_configuration", "system_configuration"]
+__all__ = [
+    "NODE",
+    "OWNER",
+    "Place",
+    "owner_configuration",
+    "system_configuration",
+    "wake_up",
+]
 
 NODE = "node"
 OWNER = "owner"
+
+#: The first program of a node; its first argument is a name that no other container has, so that
+#: one made from a copy of its disk waits as well. The first line of standard input says how many
+#: bytes of identity follow. Supervisor, which takes three times as long to start as everything
+#: else, waits until the end of standard input: until all nodes can be reached.
+BOOT_SCRIPT = f"""\
+set -u
+umask 022
+identity={_recipe.IDENTITY_DIRECTORY}
+if [ "$(cat /run/redock-woken 2>/dev/null)" = "$0" ]; then
+    exec </dev/null
+else
+    read -r size || exit {_recipe.NOT_WOKEN}
+    new=$identity/.new
+    if [ "$size" -gt 0 ]; then
+        rm -rf $new && mkdir -m 0700 $new
+        head -c "$size" | timeout 60 tar -xf - -C $new
+        mv $new/* $identity/ && rmdir $new || exit {_recipe.NO_IDENTITY}
+    fi
+    echo "$0" >/run/redock-woken
+fi
+mkdir -p /run/sshd
+rm -f /run/sshd.pid /run/supervisord.pid /run/supervisor.sock
+/usr/sbin/sshd || exit
+timeout 60 cat >/dev/null
+exec </dev/null
+/usr/lib/redock/wake &
+exec /usr/lib/redock/supervisord --nodaemon --configuration /etc/supervisor/supervisord.conf
+"""
+
+
+def wake_up(identity: bytes = b"") -> bytes:
+    """
+    Say what wakes a node that waits.
+
+    :param identity: A tar archive with what makes it that very node, for its first boot.
+    :returns: Bytes for its standard input, which is then closed when Supervisor may start.
+    """
+    return f"{len(identity)}\n".encode() + identity
 
 
 class Place:
@@ -203,7 +249,7 @@ def system_configuration(
     return {
         "Image": image,
         "Entrypoint": [],
-        "Cmd": [_recipe.BOOT, _recipe.STANDBY, os.urandom(8).hex()],
+        "Cmd": ["/bin/sh", "-c", BOOT_SCRIPT, os.urandom(8).hex()],
         "User": "root",
         "WorkingDir": "/",
         "Labels": labels,

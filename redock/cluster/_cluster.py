@@ -248,8 +248,12 @@ class Cluster(FaultVerbs):
             deadline = Deadline(self.timeout)
             for node in nodes:
                 self._wait_for(node, deadline)
+            for node in nodes:
+                node.let_go()
         except BaseException:
             # What could not be made whole is taken away; why it could not is what matters.
+            for node in self.nodes:
+                node.let_go()
             with contextlib.suppress(RedockError):
                 self.stagehand.close()
                 _process.remove_cluster(self.engine, self.name)
@@ -335,13 +339,10 @@ class Cluster(FaultVerbs):
             identity = _machines.archive(
                 _identity.files(node.place.instance, private, node.public_key, get_ssh_public_key())
             )
-            stream = self.engine.attach(node.container_id, "stdin")
-            try:
-                starting = self.engine.begin_start(node.container_id)
-                stream.send(b"\n" + identity)
-                starting.result()
-            finally:
-                stream.close()
+            node.stdin = self.engine.attach(node.container_id, "stdin")
+            starting = self.engine.begin_start(node.container_id)
+            node.stdin.write(_boot.wake_up(identity))
+            starting.result()
         finally:
             host_key.discard()
 
@@ -578,7 +579,7 @@ class Cluster(FaultVerbs):
         try:
             starting = self.engine.begin_start(node.container_id)
             # One that was never woken waits for it.
-            stream.send(b"\n")
+            stream.send(_boot.wake_up())
             starting.result()
         finally:
             stream.close()

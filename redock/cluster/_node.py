@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from redock._engine import Engine
+    from redock._http import Stream
     from redock.bootstrap import Bootstrap
     from redock.cluster._boot import Place
     from redock.cluster._cluster import Cluster
@@ -96,6 +97,8 @@ class Node:
         #: How many packets had reached it then.
         self.baseline: int | None = None
         self.closing: socket.socket | None = None
+        #: Its standard input while Supervisor is to wait.
+        self.stdin: Stream | None = None
         self.opening = threading.Lock()
         self._shell: Shell | None = None
 
@@ -193,6 +196,12 @@ class Node:
         lines = self.shell.check("grep ^Ip: /proc/net/snmp", "count packets").splitlines()
         counts = dict(zip(lines[0].split(), lines[1].split(), strict=True))
         return int(counts["InReceives"])
+
+    def let_go(self) -> None:
+        """Let Supervisor start."""
+        if self.stdin is not None:
+            self.stdin.close()
+            self.stdin = None
 
     def wait_until_up(self, timeout: float = TIMEOUT) -> None:
         """

@@ -252,11 +252,15 @@ def restore(cluster: Cluster, snapshot: Snapshot, full: bool) -> list[str]:
     }
     for node in changed.values():
         node.closing = _connection.begin_close(node.place.instance)
-    old = call_all(changed, lambda node: swap(cluster, node, snapshot), max(1, len(changed)))
-    deadline = Deadline(cluster.timeout)
-    for node in changed.values():
-        _connection.wait_for_banner("127.0.0.1", node.port, deadline, node.check_alive)
-        node.touched, node.at, node.baseline = False, snapshot.id, None
+    try:
+        old = call_all(changed, lambda node: swap(cluster, node, snapshot), max(1, len(changed)))
+        deadline = Deadline(cluster.timeout)
+        for node in changed.values():
+            _connection.wait_for_banner("127.0.0.1", node.port, deadline, node.check_alive)
+            node.touched, node.at, node.baseline = False, snapshot.id, None
+    finally:
+        for node in changed.values():
+            node.let_go()
     cluster.stagehand.tidy_up(snapshot, {changed[name]: gone for name, gone in old.items()})
     return list(changed)
 
@@ -295,13 +299,13 @@ def swap(cluster: Cluster, node: Node, snapshot: Snapshot) -> str:
             standby = make_standby(cluster, node, snapshot.images[node.name])
         end(cluster, node)
         return_disks(node, snapshot.name)
-        standby.stream.send(b"\n")
+        standby.stream.write(_boot.wake_up())
     except BaseException:
         if standby is not None:
             standby.stream.close()
             engine.remove_container(standby.container)
         raise
-    standby.stream.close()
+    node.stdin = standby.stream
     old, node.container_id = node.container_id, standby.container
     return old
 
@@ -510,11 +514,13 @@ class Stagehand:
         :param snapshot: What the nodes have been brought back to.
         :param replaced: The ids of the replaced containers.
         """
-        for node, container in replaced.items():
-            self.prepare_one(node, snapshot.images[node.name])
-            self.add(f"removing the old {node.name}", partial(self.bury, node, container))
+        # What the next command needs comes first.
         for node in replaced:
             self.add(f"connecting to {node.name}", partial(self.connect, node))
+        for node in replaced:
+            self.prepare_one(node, snapshot.images[node.name])
+        for node, container in replaced.items():
+            self.add(f"removing the old {node.name}", partial(self.bury, node, container))
 
     def bury(self, node: Node, container: str) -> None:
         """
