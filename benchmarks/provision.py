@@ -49,7 +49,7 @@ def provision(host):
     host.directory("/srv/bench/directory", owner="bencher", mode=0o750)
     host.file("/srv/bench/one", "one\\n", mode=0o644)
     host.file("/srv/bench/two", "two\\n", mode=0o600, owner="bencher")
-    host.template("/srv/bench/three", FILES / "three.j2", {"name": "bench"})
+    host.template("/srv/bench/three", FILES / "three.j2", {"who": "bench"})
     host.line("/srv/bench/lines", "value=1", match="^value=", create=True)
     host.symlink("/srv/bench/link", "/srv/bench/one")
     host.service("cron")
@@ -67,7 +67,7 @@ server.user(user="bencher", groups=["benchers"], shell="/bin/bash")
 files.directory(path="/srv/bench/directory", user="bencher", mode="750")
 files.put(src=f"{FILES}/one", dest="/srv/bench/one", mode="644")
 files.put(src=f"{FILES}/two", dest="/srv/bench/two", mode="600", user="bencher")
-files.template(src=f"{FILES}/three.j2", dest="/srv/bench/three", name="bench")
+files.template(src=f"{FILES}/three.j2", dest="/srv/bench/three", who="bench")
 files.line(path="/srv/bench/lines", line="^value=.*", replace="value=1")
 files.link(path="/srv/bench/link", target="/srv/bench/one")
 server.service(service="cron", running=True)
@@ -82,7 +82,7 @@ ANSIBLE_FILES = """
 ANSIBLE_TASKS = """
 - hosts: all
   gather_facts: false
-  vars: {name: bench}
+  vars: {who: bench}
   tasks:
     - apt: {name: [cron, rsync]}
     - group: {name: benchers}
@@ -154,7 +154,7 @@ class Bench:
             (self.files / f"file-{number}").write_text(TEXT.format(number))
         (self.files / "one").write_text("one\n")
         (self.files / "two").write_text("two\n")
-        (self.files / "three.j2").write_text("Hello {{ name }}!\n")
+        (self.files / "three.j2").write_text("Hello {{ who }}!\n")
         for name, redock, pyinfra, ansible in (
             ("files", REDOCK_FILES, PYINFRA_FILES, ANSIBLE_FILES),
             ("tasks", REDOCK_TASKS, PYINFRA_TASKS, ANSIBLE_TASKS),

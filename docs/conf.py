@@ -32,9 +32,10 @@ nitpick_ignore_regex = [
     # Names that are imported for the type checker only, as they stand in the source.
     (
         r"py:class",
-        r"(AbstractContextManager|Any|Callable|Client|Engine|Iterator|Mapping|Path|Result|Sequence|TracebackType)",
+        r"(AbstractContextManager|Any|Callable|Client|Engine|Iterable|Iterator|Mapping|Path|Place"
+        r"|Provision|Result|Sequence|Some|Stream|TracebackType|Mapping\[str|re\.Match)",
     ),
-    (r"py:.*", r"redock\._.*"),
+    (r"py:.*", r"redock\.(\w+\.)?_.*"),
 ]
 
 autodoc_member_order = "bysource"

@@ -265,10 +265,13 @@ def parse_spec(data: Mapping[str, Any], path: str) -> ClusterSpec:
     defaults = dict(data.get("defaults", {}))
     check_keys(defaults, fields, "defaults.")
     listed = data.get("nodes", 1)
-    if not isinstance(listed, dict):
-        listed = {node.name: {} for node in make_nodes(listed, {})}
+    tables: list[tuple[str, dict[str, Any]]]
+    if isinstance(listed, dict):
+        tables = list(listed.items())
+    else:
+        tables = [(node.name, {}) for node in make_nodes(listed, {})]
     nodes = []
-    for name, own in listed.items():
+    for name, own in tables:
         check_keys(own, fields, f"nodes.{name}.")
         values = {**defaults, **own}
         if values.get("provision"):

@@ -22,7 +22,14 @@ from redock.errors import RedockError
 
 ROOT = Path(redock.__file__).parent.parent
 DOCS = ROOT / "docs"
-PUBLIC_MODULES = ["redock.api", "redock.base", "redock.doctor", "redock.errors", "redock.utils"]
+PUBLIC_MODULES = [
+    "redock.api",
+    "redock.base",
+    "redock.cluster",
+    "redock.doctor",
+    "redock.errors",
+    "redock.utils",
+]
 #: The first line of an example that is compiled but not run.
 NOT_RUN = "# Needs an engine."
 
