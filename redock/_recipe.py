@@ -37,6 +37,7 @@ PACKAGES = (
     "procps",
     "python3",
     "rsync",
+    "sudo",
     "supervisor",
 )
 

@@ -22,6 +22,7 @@ import redock
 from redock import _connection, _identity, _include, _machines, _recipe, _ssh
 from redock._engine import KIND, Engine, Pending, label
 from redock._files import Lock, path_in_home
+from redock._history import History
 from redock._image import Image, Session
 from redock._machines import Machine
 from redock._names import (
@@ -33,7 +34,9 @@ from redock._names import (
     shown,
     slug,
 )
+from redock._power import Power
 from redock._process import Deadline, quote
+from redock._reach import Reach
 from redock.errors import (
     AliasTaken,
     ContainerDied,
@@ -66,7 +69,7 @@ PORT_ATTEMPTS = 8
 LOG_LINES = 20
 
 
-class Container:
+class Container(History, Reach, Power):
     """
     A machine you can SSH into: a container, its image and the way in.
 

@@ -7,7 +7,19 @@ everything heavier than that is imported when a command runs.
 
 from __future__ import annotations
 
-from redock.commands import machines, mend, provision
+from redock.commands import (
+    cluster,
+    keep,
+    machines,
+    mend,
+    power,
+    provision,
+    reach,
+    see,
+    settings,
+    shell,
+    tidy,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,5 +36,17 @@ def add_all(verbs: argparse._SubParsersAction[Parser]) -> None:
 
     :param verbs: Where commands are added.
     """
-    for module in (machines, provision, mend):
+    for module in (
+        machines,
+        power,
+        see,
+        reach,
+        keep,
+        settings,
+        provision,
+        cluster,
+        mend,
+        tidy,
+        shell,
+    ):
         module.add(verbs)

@@ -1,0 +1,21 @@
+"""
+Whole clusters: ``redock cluster up|status|ssh|exec|snapshot|restore|...``.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from redock._arguments import Parser
+
+__all__ = ["add"]
+
+
+def add(verbs: argparse._SubParsersAction[Parser]) -> None:
+    """
+    Add the commands of this module.
+
+    :param verbs: Where commands are added.
+    """
