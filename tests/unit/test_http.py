@@ -127,7 +127,7 @@ def test_silence_ends_with_the_patience(serve: Serve) -> None:
 def test_any_bytes_are_an_answer_or_an_error_of_the_connection(answer: bytes) -> None:
     ours, theirs = socket.socketpair()
     request = Request.__new__(Request)
-    request.socket, request.buffer = ours, b""
+    request.socket, request.buffer, request.method = ours, b"", "GET"
     ours.settimeout(PATIENCE)
     theirs.sendall(answer)
     theirs.close()
