@@ -74,6 +74,7 @@ class Source(io.RawIOBase):
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self.pieces = iter(pieces)
         self.tally = Tally()
+        self.tail = b""
 
     def read(self, size: int = -1) -> bytes:
         """
@@ -84,8 +85,20 @@ class Source(io.RawIOBase):
         """
         for piece in self.pieces:
             if piece:
+                self.tail = (self.tail + piece[-len(END) :])[-len(END) :]
                 return self.tally.count(piece)
         return b""
+
+    def finish(self) -> None:
+        """
+        Read the rest, and make sure it was the end: tarfile does not mind when it is not.
+
+        :raises RedockError: The archive was cut off.
+        """
+        while self.read():
+            pass
+        if self.tail != END:
+            raise RedockError("the engine stopped in the middle of an archive: copy it again")
 
 
 def header(member: tarfile.TarInfo) -> bytes:
@@ -261,7 +274,8 @@ def members(pieces: Iterable[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.
     import tarfile
 
     try:
-        with tarfile.open(fileobj=Source(pieces), mode="r|", errorlevel=1) as tar:
+        source = Source(pieces)
+        with tarfile.open(fileobj=source, mode="r|", errorlevel=1) as tar:
             root = None
             for member in tar:
                 root = root if root is not None else posixpath.normpath(member.name)
@@ -270,6 +284,7 @@ def members(pieces: Iterable[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.
                 yield tar, member, below(root, member.name)
                 # A tree may have more files than there is memory for their descriptions.
                 tar.members.clear()  # type: ignore[attr-defined]
+        source.finish()
     except tarfile.TarError as error:
         raise RedockError(f"the engine sent an archive that cannot be read: {error}") from error
 

@@ -8,7 +8,7 @@ import io
 import os
 from typing import cast
 
-from redock import _connection, _machines, _ssh
+from redock import _connection, _ssh
 from redock._process import Deadline, wait_until
 from redock.errors import ExternalCommandFailed, InvalidArgument, NotFound, RedockError, Timeout
 
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
     from redock._command import Line
     from redock._copy import Files
-    from redock._engine import Engine
     from redock._forward import Forward
     from redock._machines import Machine
     from redock._result import Result
     from redock.api import Container
 
-__all__ = ["Reach", "find_warm"]
+__all__ = ["Reach", "sync_command"]
 
 
 class Reach:
@@ -432,21 +431,3 @@ def sync_command(
     command += [*more, "--"] if inward else ["--safe-links", *more, "--"]
     pair = (here(source), there(target)) if inward else (there(source), here(target))
     return [*command, *pair]
-
-
-def find_warm(engine: Engine, name: str) -> str | None:
-    """
-    Find out whether ``ssh`` would get into a machine at once.
-
-    The engine says whether it runs and which one it is: a paused machine would not
-    answer, and one that was killed and made anew is another one. Its shared connection says
-    whether it is there.
-
-    :param engine: The engine.
-    :param name: The name of its image, ``REPOSITORY:TAG``.
-    :returns: Its alias; None when there is more to do first.
-    """
-    for machine in _machines.find_machines(engine, name):
-        if machine.state == "running" and _ssh.instance_of(name) == machine.instance:
-            return machine.alias if _connection.is_shared(machine.instance) else None
-    return None

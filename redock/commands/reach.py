@@ -9,11 +9,10 @@ import os
 import sys
 
 from redock._arguments import add_options, add_verb
+from redock._session import become, become_session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
-
     from redock._arguments import Parser
     from redock._copy import Files
     from redock._forward import Forward
@@ -146,27 +145,6 @@ def command_of(options: argparse.Namespace) -> list[str]:
     return words[1:] if words[:1] == ["--"] else words
 
 
-def become(command: list[str]) -> NoReturn:
-    """
-    Become another program.
-
-    :param command: The program and its arguments.
-    :raises RedockError: It is not installed.
-    """
-    import signal
-
-    from redock._process import missing_program
-
-    # Python ignores it, and whoever is started inherits that.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    try:
-        os.execvp(command[0], command)
-    except FileNotFoundError as error:
-        raise missing_program(command[0]) from error
-
-
 def shell(options: argparse.Namespace) -> int:
     """
     Connect to a machine.
@@ -174,28 +152,9 @@ def shell(options: argparse.Namespace) -> int:
     :param options: The command line.
     :returns: Does not return: the process becomes ``ssh``.
     """
-    from redock._engine import Engine
-    from redock._image import Image
-    from redock._include import client_command
-    from redock._reach import find_warm
-
-    # Everything that makes a machine go takes longer to load than to see that it goes.
-    alias = find_warm(Engine(), Image.coerce(options.name).name)
-    if alias is None:
-        container = make_container(options.name, options)
-        container.bring_up()
-        alias = container.ssh_alias
-    program, *arguments = client_command(alias)
-    words = command_of(options)
-    if words:
-        from redock._command import as_text
-        from redock._result import quote
-
-        if all(os.isatty(handle) for handle in (0, 1, 2)):
-            arguments.insert(0, "-t")
-        # What starts with a hyphen would be an option of ssh even behind the alias.
-        arguments += ["--", as_text(words[0] if len(words) == 1 else quote(words))]
-    become([program, *arguments])
+    container = make_container(options.name, options)
+    container.bring_up()
+    become_session(container.ssh_alias, options.command)
 
 
 def execute(options: argparse.Namespace) -> int:

@@ -55,6 +55,7 @@ GROUND_UP = [
     "_machines",
     "_identity",
     "_image",
+    "_session",
     "_distribution",
     "base",
     "_options",
