@@ -152,7 +152,7 @@ class Exec:
 
     def kill(self, signal: str = "KILL") -> None:
         """
-        Send it a signal; nobody minds when it has ended already.
+        Send it and its children a signal; nobody minds when it has ended already.
 
         :param signal: The name of the signal (default: KILL).
         """
@@ -161,7 +161,9 @@ class Exec:
             outside = self.engine.inspect_exec(self.number)["Pid"]
             with open(f"/proc/{int(outside)}/status", encoding="ascii", errors="replace") as lines:
                 numbers = next(line.split() for line in lines if line.startswith("NSpid:"))
-            command = ["sh", "-c", 'kill -s "$1" -- "$2"', "sh", signal, numbers[-1]]
+            # It leads a process group of its own.
+            script = 'kill -s "$1" -- "-$2" || kill -s "$1" -- "$2"'
+            command = ["sh", "-c", script, "sh", signal, numbers[-1]]
             with Exec(self.engine, self.container, command) as killing:
                 for _ in killing.read(Deadline(PATIENCE)):
                     pass

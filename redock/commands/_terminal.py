@@ -49,7 +49,8 @@ def raw(running: Exec) -> Iterator[None]:
     before = termios.tcgetattr(STDIN)
     previous = signal.signal(signal.SIGWINCH, resize)
     try:
-        tty.setraw(STDIN)
+        # What was typed ahead stays.
+        tty.setraw(STDIN, termios.TCSADRAIN)
         resize()
         yield
     finally:
