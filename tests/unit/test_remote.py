@@ -256,16 +256,16 @@ def test_temporaries_of_killed_runs_are_collected(host: Bootstrap, tmp_path: Pat
 def test_a_source_that_shrinks(host: Bootstrap, tmp_path: Path, monkeypatch: Any) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"x" * 1_000_000)
-    from redock import bootstrap
+    from redock.bootstrap import _files
 
-    original = bootstrap.digest_of
+    original = _files.digest_of
 
     def shrink(pieces: Any) -> bytes:
         value = original(pieces)
         source.write_bytes(b"x" * 600_000)
         return value
 
-    monkeypatch.setattr(bootstrap, "digest_of", shrink)
+    monkeypatch.setattr(_files, "digest_of", shrink)
     with pytest.raises(OperationFailed, match="shorter"):
         host.file(tmp_path / "target", source=source)
     assert os.listdir(tmp_path) == ["source"]
