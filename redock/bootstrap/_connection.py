@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+from redock import _remote
 from redock._process import missing_program
 from redock.bootstrap._change import mask
 from redock.errors import ConnectionFailed, InvalidArgument, last_lines
@@ -58,8 +59,11 @@ exec(zlib.decompress(data).decode())
 SECOND_STAGE = """
 def load_redock():
     import types
-    module = sys.modules["redock_remote"] = types.ModuleType("redock_remote")
-    exec(compile(%r, "redock/_remote.py", "exec"), module.__dict__)
+    for name in ("redock", "redock._remote"):
+        sys.modules[name] = types.ModuleType(name)
+    for name, source in %r:
+        module = sys.modules[name] = types.ModuleType(name)
+        exec(compile(source, name.replace(".", "/") + ".py", "exec"), module.__dict__)
 load_redock()
 execmodel = get_execmodel("thread")
 serve(init_popen_io(execmodel), id="redock-worker")
@@ -124,9 +128,7 @@ def sources() -> tuple[bytes, bytes]:
     assert found and found.origin
     with open(os.path.join(os.path.dirname(found.origin), "gateway_base.py"), "rb") as handle:
         base = handle.read()
-    with open(os.path.join(os.path.dirname(__file__), "..", "_remote.py"), "rb") as handle:
-        remote = handle.read()
-    second = base + (SECOND_STAGE % remote.decode()).encode()
+    second = base + (SECOND_STAGE % (_remote.sources(),)).encode()
     packed = zlib.compress(second, 6)
     first = FIRST_STAGE % (MARK.decode(), len(packed), len(packed))
     return repr(first).encode() + b"\n", packed
@@ -197,7 +199,7 @@ class Connection:
             self.await_mark()
             self.gateway = Gateway(self.pipe, self.alias)
             self.channel = self.gateway.remote_exec(
-                "import redock_remote; redock_remote.serve(channel)"
+                "from redock._remote._loop import serve; serve(channel)"
             )
         except BaseException:
             self.kill()

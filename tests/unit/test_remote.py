@@ -26,7 +26,6 @@ from redock.bootstrap import Bootstrap
 from redock.bootstrap._connection import FIRST_WORDS, MARK, sources
 from redock.errors import ConnectionFailed, InvalidArgument, OperationFailed
 
-SOURCE = Path(_remote.__file__)
 FAKE_SSH = '#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n'
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 PROPERTY = settings(
@@ -61,16 +60,20 @@ def host(fake_ssh: Path) -> Iterator[Bootstrap]:
 
 
 def test_nothing_of_redock_is_imported_and_the_syntax_is_old() -> None:
-    tree = ast.parse(SOURCE.read_text(), feature_version=(3, 8))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
-        else:
-            continue
-        for name in names:
-            assert name.partition(".")[0] in sys.stdlib_module_names, name
+    sent: set[str] = set()
+    for module, source in _remote.sources():
+        for node in ast.walk(ast.parse(source, feature_version=(3, 8))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            else:
+                continue
+            for name in names:
+                # What the package itself has must have been loaded before.
+                assert name in sent or name.partition(".")[0] in sys.stdlib_module_names, name
+        sent.add(module)
+    assert len(sent) == len(list(Path(_remote.__file__).parent.glob("_[a-z]*.py")))
 
 
 @pytest.mark.parametrize("python", interpreters())
