@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["PARTS", "sources"]
+__all__ = ["PARTS", "paths"]
 
 #: The modules of this package from the ground up; each imports what stands before it.
 PARTS = (
@@ -29,14 +29,11 @@ PARTS = (
 )
 
 
-def sources() -> list[tuple[str, str]]:
+def paths() -> dict[str, str]:
     """
-    Read what is sent.
+    Find what is sent.
 
-    :returns: Pairs of the name and the source of a module, in the order to load them in.
+    :returns: The pathnames of the modules by name, in the order to load them in.
     """
-    found = []
-    for part in PARTS:
-        with open(os.path.join(os.path.dirname(__file__), part + ".py"), encoding="utf-8") as file:
-            found.append((f"{__name__}.{part}", file.read()))
-    return found
+    here = os.path.dirname(__file__)
+    return {f"{__name__}.{part}": os.path.join(here, part + ".py") for part in PARTS}

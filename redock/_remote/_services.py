@@ -37,6 +37,14 @@ class Supervisor:
             self.login = "%s:%s" % (options["username"], options.get("password", ""))
 
     def present(self):
+        deadline = time.monotonic() + 20
+        while not self.answers():
+            if not self.is_coming() or time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def answers(self):
         import socket
 
         try:
@@ -46,6 +54,11 @@ class Supervisor:
             return True
         except OSError:
             return False
+
+    def is_coming(self):
+        """Whether the first process is supervisord or will be: sshd is up before it."""
+        with open("/proc/1/cmdline", "rb") as handle:
+            return re.search(rb"/supervisord\b|/redock/boot\b", handle.read()) is not None
 
     def call(self, method, *arguments, timeout=60):
         """Call a method; XML-RPC by hand, as the standard library's costs 25 ms to import."""
@@ -317,6 +330,8 @@ class SysV:
     def running(self, name):
         if not self.knows(name):
             return False
+        if self.evident(name):
+            return True
         done = subprocess.run(
             ["/etc/init.d/" + name, "status"],
             stdin=subprocess.DEVNULL,
@@ -326,8 +341,36 @@ class SysV:
         )
         return done.returncode == 0
 
+    def settings(self, name):
+        # What stands in the script as such; Debian's scripts name their daemon and its pid file.
+        found = {"NAME": name}
+        try:
+            with open("/etc/init.d/" + name, errors="replace") as handle:
+                for line in handle:
+                    match = re.match(r"(NAME|DAEMON|PIDFILE)=([\"']?)([\w./${}+-]+)\2\s*$", line)
+                    if match:
+                        value = re.sub(r"\$(NAME\b|\{NAME\})", found["NAME"], match.group(3))
+                        found.setdefault(match.group(1), value)
+                        if match.group(1) == "NAME":
+                            found["NAME"] = value
+        except OSError:
+            pass
+        return found
+
+    def evident(self, name):
+        # The script would look whether the process in the pid file is the daemon, and take
+        # thirty times as long; only if that is not so is it asked.
+        settings = self.settings(name)
+        try:
+            with open(settings["PIDFILE"]) as handle:
+                running = os.readlink("/proc/%d/exe" % int(handle.read()))
+            return running == os.path.realpath(settings["DAEMON"])
+        except (KeyError, OSError, ValueError):
+            return False
+
     def pid(self, name):
-        for path in ("/run/%s.pid" % name, "/run/%s/%s.pid" % (name, name)):
+        declared = self.settings(name).get("PIDFILE", "")
+        for path in (declared, "/run/%s.pid" % name, "/run/%s/%s.pid" % (name, name)):
             try:
                 with open(path) as handle:
                     return int(handle.read().split()[0])
