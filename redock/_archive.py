@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import IO
 
-__all__ = ["Unpacked", "complete", "contents", "pack", "pack_stream", "repack", "unpack"]
+__all__ = [
+    "Unpacked",
+    "complete",
+    "contents",
+    "file_contents",
+    "pack",
+    "pack_stream",
+    "repack",
+    "unpack",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +155,7 @@ def body(stream: IO[bytes], size: int, name: str, tally: Tally | None = None) ->
     yield bytes(-size % BLOCK)
 
 
-def pack(path: str, name: str) -> Iterator[bytes]:
+def pack(path: str, name: str, mode: int | None = None) -> Iterator[bytes]:
     """
     Pack a file or directory of this host; it belongs to root in the archive.
 
@@ -155,6 +164,7 @@ def pack(path: str, name: str) -> Iterator[bytes]:
 
     :param path: Its pathname.
     :param name: Its name in the archive; empty to pack only what is in the directory.
+    :param mode: Its permissions (default: those it has).
     :returns: Yields the archive, piece by piece.
     :raises RedockError: Something cannot be read.
     """
@@ -171,6 +181,8 @@ def pack(path: str, name: str) -> Iterator[bytes]:
             if member is None:
                 logger.warning("Left out %s: it is a socket", shown_path(here))
                 continue
+            if called == name and mode is not None:
+                member.mode = mode
             if called:
                 yield header(as_root(member))
             if member.isreg():
@@ -350,6 +362,19 @@ def contents(pieces: Iterable[bytes]) -> Iterator[bytes]:
             yield piece
 
 
+def file_contents(pieces: Iterable[bytes]) -> bytes:
+    """
+    Get the contents of a small file.
+
+    :param pieces: The archive of a file or directory.
+    :returns: The contents, empty for a directory.
+    """
+    for tar, member, _ in members(pieces):
+        stream = tar.extractfile(member) if member.isreg() else None
+        return stream.read() if stream else b""
+    return b""
+
+
 class Unpacked:
     """
     What has been unpacked, in a directory of its own next to where it belongs.
@@ -424,7 +449,8 @@ class Unpacked:
         """Make the symbolic links, but for those that lead out of the directory."""
         for relative, target in self.links.items():
             os.symlink(target, self.staged(relative))
-        inside = os.path.realpath(self.path)
+        # Not asked for itself: it may be a link, too.
+        inside = os.path.join(os.path.realpath(self.staging), STAGED)
         again = bool(inside)
         while again:
             again = False
@@ -453,6 +479,8 @@ class Unpacked:
         :param merge: It may be a directory that exists.
         :raises RedockError: Something else is in the way.
         """
+        if not os.path.lexists(self.path):
+            raise RedockError("it is a link that leads elsewhere: name what it leads to")
         kept = set()
         todo = [("", target)]
         while todo:

@@ -30,7 +30,7 @@ def become(command: list[str]) -> NoReturn:
     import signal
 
     # Python ignores it, and whoever is started inherits that.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.stdout.flush()
     sys.stderr.flush()
     try:
@@ -39,6 +39,9 @@ def become(command: list[str]) -> NoReturn:
         from redock._process import missing_program
 
         raise missing_program(command[0]) from error
+    finally:
+        # We are still here, so it did not work.
+        signal.signal(signal.SIGPIPE, before)
 
 
 def become_session(alias: str, words: list[str]) -> NoReturn:

@@ -27,7 +27,6 @@ from redock.errors import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    import tarfile
     from collections.abc import Callable, Iterator
     from typing import Any
 
@@ -515,34 +514,23 @@ class Node:
         :param mode: Its permissions (default: those it has here; 0644 for contents).
         :raises InvalidArgument: There is no such file here, or the target is not absolute.
         """
-        import datetime
-        import tarfile
+        from redock import _archive
 
         if not target.startswith("/") or target.endswith("/"):
             raise InvalidArgument(f"put: the target {target!r} must be the whole pathname inside")
         self.touched = True
-        buffer = io.BytesIO()
-
-        def as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
-            member.uid = member.gid = 0
-            member.uname = member.gname = "root"
-            if mode is not None and member.name == target.lstrip("/"):
-                member.mode = mode
-            return member
-
-        with tarfile.open(fileobj=buffer, mode="w") as tar:
-            if isinstance(source, bytes):
-                member = tarfile.TarInfo(target.lstrip("/"))
-                member.size, member.mode = len(source), 0o644 if mode is None else mode
-                member.mtime = int(datetime.datetime.now().timestamp())
-                tar.addfile(member, io.BytesIO(source))
-            else:
-                try:
-                    tar.add(os.fspath(source), target.lstrip("/"), filter=as_root)
-                except OSError as error:
-                    raise InvalidArgument(f"put: {source}: {error.strerror}") from error
+        name = target.lstrip("/")
+        if isinstance(source, bytes):
+            permissions = 0o644 if mode is None else mode
+            pieces = _archive.pack_stream(io.BytesIO(source), name, permissions)
+        else:
+            try:
+                os.stat(source)
+            except OSError as error:
+                raise InvalidArgument(f"put: {source}: {error.strerror}") from error
+            pieces = _archive.pack(os.fspath(source), name, mode)
         try:
-            self.engine.put_archive(self.container_id, "/", buffer.getvalue())
+            self.engine.put_archive(self.container_id, "/", pieces)
         except NotFound as error:
             raise ConnectionFailed(f"node {self.name} has gone", "lost") from error
 
@@ -557,22 +545,21 @@ class Node:
         :raises NotFound: There is no such file inside.
         :raises InvalidArgument: It cannot be written here.
         """
-        import tarfile
+        from redock import _archive
 
         try:
-            packed = self.engine.get_archive(self.container_id, source)
+            packed = [self.engine.get_archive(self.container_id, source)]
         except NotFound as error:
             raise NotFound(f"node {self.name} has no file {source}", 404) from error
-        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-            members = tar.getmembers()
-            file = tar.extractfile(members[0]) if members[0].isfile() else None
-            contents = file.read() if file else b""
-            if target is not None:
-                try:
-                    unpack(tar, members, os.fspath(target))
-                except (OSError, tarfile.TarError) as error:
-                    raise InvalidArgument(f"get: cannot write {target}: {error}") from error
-        return contents
+        if target is not None:
+            path = os.path.abspath(os.fspath(target))
+            if os.path.isdir(path):
+                path = os.path.join(path, os.path.basename(source.rstrip("/")))
+            try:
+                _archive.unpack(packed, os.path.dirname(path), path, merge=True)
+            except RedockError as error:
+                raise InvalidArgument(f"get: {error}") from error
+        return _archive.file_contents(packed)
 
     # Other ways in.
 
@@ -637,24 +624,6 @@ class Node:
         :param timeout: Seconds for all of it (default: 60).
         """
         self.cluster.reboot(self, timeout)
-
-
-def unpack(tar: tarfile.TarFile, members: list[tarfile.TarInfo], target: str) -> None:
-    """
-    Unpack a file or directory out of an archive, under another name.
-
-    :param tar: The archive.
-    :param members: Its members; the first is the file or directory itself.
-    :param target: A directory to put it into, or the pathname of the copy.
-    """
-    name = members[0].name
-    directory, new = os.path.split(os.path.abspath(target))
-    if os.path.isdir(target):
-        directory, new = target, os.path.basename(name)
-    for member in members:
-        member.name = new + member.name[len(name) :]
-    # Owners inside mean nothing here, and nothing gets out of the directory (PEP 706).
-    tar.extractall(directory, members, filter="data")
 
 
 class NodeSet:

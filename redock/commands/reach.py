@@ -196,11 +196,11 @@ def copy(options: argparse.Namespace) -> int:
     :returns: The exit status.
     """
     from redock import _copy
+    from redock._progress import Progress
     from redock.errors import InvalidArgument
 
-    source, target = options.source, options.target
-    here, source = files_of(source, options)
-    there, target = files_of(target, options)
+    here, source = files_of(options.source, options)
+    there, target = files_of(options.target, options)
     if source == "-" and there is not None and here is None:
         _copy.copy_from_stream(sys.stdin.buffer, target, there)
     elif target == "-" and here is not None and there is None:
@@ -209,6 +209,8 @@ def copy(options: argparse.Namespace) -> int:
         raise InvalidArgument("neither of the two is in a machine: write NAME:PATH for one of them")
     else:
         _copy.copy(source, target, here, there)
+    if Progress.hide is not None:
+        Progress.hide()
     return 0
 
 

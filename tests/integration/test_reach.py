@@ -33,7 +33,6 @@ from redock.errors import (
     ExternalCommandFailed,
     NotFound,
     PortUnavailable,
-    RedockError,
     Timeout,
 )
 

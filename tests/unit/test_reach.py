@@ -283,6 +283,8 @@ HOSTILE: dict[str, list[tuple[str, bytes, dict[str, Any]]]] = {
     "a hard link outwards": [("t", b"", DIRECTORY), ("t/x", b"", link("/etc/passwd", b"1"))],
     "a name with dots": [("t", b"", DIRECTORY), ("t/../../victim", b"evil", {})],
     "an absolute name": [("t", b"", DIRECTORY), ("/victim", b"evil", {})],
+    "a link alone": [("t", b"", link("/etc/passwd"))],
+    "a link alone, upwards": [("t", b"", link(".."))],
     "another root": [("t", b"", DIRECTORY), ("other", b"evil", {})],
 }
 
