@@ -22,7 +22,7 @@ from redock._forward import Ports, parse_ports
 from redock._reach import sync_command
 from redock.api import Container
 from redock.errors import InvalidArgument, NotFound, RedockError
-from tests.unit.conftest import run_many
+from tests.unit.conftest import as_nobody, run_many
 
 # Commands.
 
@@ -227,8 +227,23 @@ def test_a_tree_is_packed_and_unpacked(again: bool, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
+def test_directories_nobody_may_write_to_are_unpacked_without_privileges(sandbox: Path) -> None:
+    make_tree(sandbox / "a")
+
+    def copy() -> None:
+        pieces = _archive.pack(str(sandbox / "a"), "a")
+        _archive.unpack(pieces, str(sandbox), str(sandbox / "b"))
+        assert listing(sandbox / "b") == listing(sandbox / "a")
+        assert sorted(os.listdir(sandbox)) == ["a", "b"]
+
+    (sandbox / "home").rmdir()
+    as_nobody(sandbox, copy)
+
+
 def test_everything_in_an_archive_belongs_to_root(tmp_path: Path) -> None:
     make_tree(tmp_path / "a")
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "a" / "run", 1234, 1234)
     packed = io.BytesIO(b"".join(_archive.pack(str(tmp_path / "a"), "a")))
     with tarfile.open(fileobj=packed) as tar:
         owners = {(each.uid, each.gid, each.uname) for each in tar}
