@@ -574,8 +574,11 @@ class Engine:
             return None
         import base64
 
-        found = json.loads(base64.b64decode(headers["x-docker-container-path-stat"]))
-        return dict(found)
+        try:
+            found = dict(json.loads(base64.b64decode(headers["x-docker-container-path-stat"])))
+            return {**found, "mode": int(found["mode"]), "linkTarget": str(found["linkTarget"])}
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineError(f"the engine did not say what {path} is") from error
 
     def attach(self, container: str, *streams: str) -> _http.Stream:
         """
