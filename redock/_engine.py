@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 
 from redock import _http
 from redock._endpoint import Endpoint, check_local, find_endpoint
+from redock._process import Deadline
 from redock.errors import DockerUnavailable, EngineError, NotFound
 
 TYPE_CHECKING = False
@@ -44,6 +45,8 @@ LABEL = "io.redock."
 KIND = LABEL + "kind"
 #: Seconds of silence after which the engine counts as hung.
 PATIENCE = 60.0
+#: Seconds to try to freeze a container that is busy.
+FREEZING = 10.0
 #: Seconds a commit may take: the time grows with what changed.
 COMMIT_PATIENCE = 3600.0
 
@@ -430,7 +433,17 @@ class Engine:
         :param resume: Thaw instead of freeze (default: False).
         """
         begin = self.begin_unpause if resume else self.begin_pause
-        begin(container).result()
+        deadline = Deadline(FREEZING)
+        while True:
+            try:
+                begin(container).result()
+                return
+            except EngineError as error:
+                # runc gives up on a container that makes processes all the time, or on a host
+                # that is busy; the next try may come at a better moment.
+                if "unable to freeze" not in str(error) or deadline.passed:
+                    raise
+            deadline.sleep(0.1)
 
     def begin_pause(self, container: str) -> Pending:
         """

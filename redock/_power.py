@@ -10,7 +10,6 @@ import math
 from typing import cast
 
 from redock import _connection
-from redock._process import Deadline
 from redock.errors import EngineError, NoContainerRunning, NotFound, RedockError
 
 TYPE_CHECKING = False
@@ -31,10 +30,6 @@ HURRY = """\
 wake=/usr/lib/redock/wake
 while [ -x $wake ] && [ -S /run/supervisor.sock ]; do $wake || sleep 0.1; done
 """
-
-
-#: Seconds to try to freeze a machine that is busy.
-FREEZING = 10.0
 
 
 class Power:
@@ -157,20 +152,12 @@ class Power:
                 raise NoContainerRunning(
                     f"{machine.name} is stopped: start it with 'redock start {machine.name}'"
                 )
-            deadline = Deadline(FREEZING)
-            while True:
-                try:
-                    container.engine.pause(machine.id, resume=wanted == "running")
-                    break
-                except EngineError as error:
-                    # Somebody else may have been faster.
-                    if self._present().state == wanted:
-                        break
-                    # runc gives up when processes are being made all the time; the next try may
-                    # come at a better moment.
-                    if "unable to freeze" not in str(error) or deadline.passed:
-                        raise
-                    deadline.sleep(0.1)
+            try:
+                container.engine.pause(machine.id, resume=wanted == "running")
+            except EngineError:
+                # Somebody else may have been faster.
+                if self._present().state != wanted:
+                    raise
             logger.info("%s %s", "Paused" if wanted == "paused" else "Resumed", machine.name)
 
 

@@ -432,3 +432,21 @@ def test_a_description_that_makes_no_sense_is_one_line(about: object, serve: Ser
     with pytest.raises(EngineError) as caught:
         engine_at(serve(reply(head(about))).path).stat_path("web", "/x")
     complaint(caught.value)
+
+
+def test_a_container_that_is_busy_is_frozen_at_a_better_moment(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = answer(500, {"message": "OCI runtime pause failed: unable to freeze: unknown"})
+    answers = [busy, busy, answer(204, raw=b"")]
+
+    def reply_next(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(answers.pop(0) if answers else busy)
+        connection.close()
+
+    engine = engine_at(serve(reply_next).path)
+    engine.pause("web")
+    assert answers == []
+    monkeypatch.setattr(_engine, "FREEZING", 0.15)
+    with pytest.raises(EngineError, match="unable to freeze"):
+        engine.pause("web")

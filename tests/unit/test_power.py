@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from redock import _machines, _power, _recipe, cli
+from redock import _machines, _recipe, cli
 from redock._engine import KIND, label
 from redock.api import Container
 from redock.errors import EngineError, NoContainerRunning, NotFound
@@ -23,8 +23,6 @@ class Engine:
         self.state = state
         self.asked: list[str] = []
         self.failing = False
-        #: How often freezing fails because the machine is busy.
-        self.busy = 0
 
     def containers(self, filters: object) -> list[dict[str, Any]]:
         """Answer with the machine."""
@@ -45,9 +43,6 @@ class Engine:
     def pause(self, container: str, *, resume: bool = False) -> None:
         """Freeze or thaw."""
         self.asked.append("resume" if resume else "pause")
-        if self.busy:
-            self.busy -= 1
-            raise EngineError("OCI runtime pause failed: unable to freeze: unknown", 500)
         if self.failing:
             self.state = "running" if resume else "paused"
             raise EngineError("it is so already", 409)
@@ -115,19 +110,6 @@ def test_somebody_else_may_be_faster(state: str, verb: str) -> None:
     engine.failing = True
     getattr(container, verb)()
     assert engine.asked == [verb]
-
-
-def test_a_machine_that_is_busy_is_frozen_at_a_better_moment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    container, engine = machine("running")
-    engine.busy = 2
-    container.pause()
-    assert engine.asked == ["pause"] * 3
-    engine.busy = 1000
-    monkeypatch.setattr(_power, "FREEZING", 0.15)
-    with pytest.raises(EngineError, match="unable to freeze"):
-        container.pause()
 
 
 def test_the_patience_is_given_in_whole_seconds() -> None:
