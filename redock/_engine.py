@@ -487,6 +487,8 @@ class Engine:
                 "/commit",
                 f"commit the container {short(container)}",
                 query=query,
+                # Podman wants a configuration, if only an empty one.
+                body={},
                 timeout=COMMIT_PATIENCE,
             )
         )
