@@ -235,7 +235,8 @@ class Server:
             while b"\r\n\r\n" not in request:
                 more = connection.recv(65536)
                 if not more:
-                    break
+                    # Whoever it was has gone without a request.
+                    return
                 request += more
             head, _, body = request.partition(b"\r\n\r\n")
             for line in head.lower().split(b"\r\n"):
@@ -244,7 +245,8 @@ class Server:
                         body += connection.recv(65536)
             self.requests.append(head + b"\r\n\r\n" + body)
             self.answer(connection, self.requests[-1])
-        except OSError:
+        except (OSError, ValueError):
+            # Closed in the meantime.
             pass
 
     def close(self) -> None:
