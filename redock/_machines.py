@@ -93,14 +93,16 @@ class Machine:
         return self.state in ("running", "paused", "restarting")
 
 
-def find_machines(engine: Engine) -> list[Machine]:
+def find_machines(engine: Engine, name: str = "") -> list[Machine]:
     """
     List redock's machines, running or not, with one request.
 
     :param engine: The engine.
+    :param name: Only those with this image name (default: all).
     :returns: The machines.
     """
-    listed = engine.containers({"label": [f"{KIND}={CONTAINER}"]})
+    wanted = [f"{label('name')}={name}"] if name else []
+    listed = engine.containers({"label": [f"{KIND}={CONTAINER}", *wanted]})
     return [machine for machine in map(Machine, listed) if machine.genuine]
 
 

@@ -254,7 +254,7 @@ class Container(History, Reach, Power):
         :returns: What the engine says about it, None when there is none.
         """
         if machines is None:
-            machines = _machines.find_machines(self.engine)
+            machines = _machines.find_machines(self.engine, self.image.name)
         return next((each for each in machines if each.name == self.image.name), None)
 
     def _remember(self, machine: Machine) -> None:
@@ -866,12 +866,7 @@ def connect_command(container: Container) -> list[str]:
     :param container: A started container.
     :returns: Plain ``ssh ALIAS`` where the user's configuration knows it.
     """
-    try:
-        if _include.find_mode() != "none" and _include.is_installed(_include.read_config()):
-            return ["ssh", container.ssh_alias]
-    except SSHConfigConflict:
-        pass
-    return container.get_ssh_client_command()
+    return _include.client_command(container.ssh_alias)
 
 
 def connect_hint(container: Container) -> str:
