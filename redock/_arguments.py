@@ -62,6 +62,7 @@ def add_verb(
     text: str,
     *flags: str,
     aliases: Sequence[str] = (),
+    quiet: str = "",
 ) -> Parser:
     """
     Add a command.
@@ -72,6 +73,8 @@ def add_verb(
     :param text: What it does, for the reader.
     :param flags: The shared options it understands, besides those that all understand.
     :param aliases: Its other names.
+    :param quiet: What ``-q`` means, where it leaves something out of the results (default: it
+                  does not).
     :returns: The parser of the command.
     """
     verb = verbs.add_parser(
@@ -79,6 +82,8 @@ def add_verb(
     )
     verb.set_defaults(run=function)
     add_options(verb, *ALWAYS, *flags, again=True)
+    if quiet:
+        verb._option_string_actions["-q"].help = quiet
     return verb
 
 

@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
-__all__ = ["Cell", "paint", "render", "use_color", "width"]
+__all__ = [
+    "Cell",
+    "bytes_in_words",
+    "paint",
+    "plain",
+    "render",
+    "time_in_words",
+    "use_color",
+    "width",
+]
 
 #: The numbers of colours in ECMA-48 (8.3.117, SGR).
 COLORS = {
@@ -206,3 +215,38 @@ def cut(text: str, space: int) -> str:
     while kept and cells(kept) >= space:
         kept = kept[:-1]
     return kept + "…" if space else ""
+
+
+def bytes_in_words(count: int | None) -> str:
+    """
+    Write a number of bytes for people.
+
+    :param count: How many, None where that is not known.
+    :returns: For instance ``12.3 MB``: powers of 1000, as ``docker`` has it; empty for None.
+    """
+    if count is None:
+        return ""
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 999.5 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 99.95 else f"{value:.1f} {unit}"
+
+
+def time_in_words(seconds: float) -> str:
+    """
+    Write a time span for people.
+
+    :param seconds: How long it is.
+    :returns: The two largest units, for instance ``3d 4h`` or ``12s``.
+    """
+    whole = max(0, int(seconds))
+    parts: list[str] = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        if whole >= size or (unit == "s" and not parts):
+            parts.append(f"{whole // size}{unit}")
+            whole %= size
+        elif parts:
+            parts.append("")
+    return " ".join(filter(None, parts[:2]))

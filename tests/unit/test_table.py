@@ -6,7 +6,17 @@ import io
 
 import pytest
 
-from redock._table import Cell, cells, cut, paint, render, use_color, width
+from redock._table import (
+    Cell,
+    bytes_in_words,
+    cells,
+    cut,
+    paint,
+    render,
+    time_in_words,
+    use_color,
+    width,
+)
 
 
 class Stream(io.StringIO):
@@ -103,3 +113,37 @@ def test_only_a_terminal_is_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_text_without_a_colour_is_left_alone() -> None:
     assert paint("x", "") == "x"
     assert paint("x", "red") == "\x1b[31mx\x1b[0m"
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (None, ""),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (83_426_967, "83.4 MB"),
+        (394_247_009, "394 MB"),
+        (999_499_999, "999 MB"),
+        (999_500_000, "1.0 GB"),
+        (5 * 10**15, "5000 TB"),
+    ],
+)
+def test_bytes_are_said_as_docker_says_them(count: int | None, words: str) -> None:
+    assert bytes_in_words(count) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0s"),
+        (-5, "0s"),
+        (59.9, "59s"),
+        (60, "1m"),
+        (3601, "1h"),
+        (7322, "2h 2m"),
+        (86400 * 3 + 4 * 3600, "3d 4h"),
+    ],
+)
+def test_times_are_said_with_two_units(seconds: float, words: str) -> None:
+    assert time_in_words(seconds) == words
