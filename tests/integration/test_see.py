@@ -94,11 +94,11 @@ def test_states_are_told_as_they_are(home: Home, engine: Engine, container: Cont
     assert "second" in row["UPTIME"] or "minute" in row["UPTIME"]
     assert row["BASE"] and not row["SAVED"]
     assert container.session.container_id
-    act(engine, container.session.container_id, "pause")
+    engine.pause(container.session.container_id)
     assert (row_of(name)["STATE"], container.status().state) == ("paused", "paused")
     with pytest.raises(NoContainerRunning, match="paused"):
         container.processes(0.1)
-    act(engine, container.session.container_id, "unpause")
+    engine.pause(container.session.container_id, resume=True)
     container.commit("once")
     assert row_of(name)["SAVED"] == "1"
     assert container.status().commits == 1
