@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 
 from redock import _http
-from redock._endpoint import Endpoint, check_local, find_endpoint
+from redock._endpoint import Endpoint, check, find_endpoint
 from redock._http import quote, urlencode
 from redock._log import LateLogger
 from redock.errors import DockerUnavailable, EngineError, NotFound
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar
 
     import docker
+
+    from redock._tunnel import Tunnel
 
 __all__ = [
     "KIND",
@@ -148,6 +151,8 @@ class Engine:
     def __init__(self, endpoint: Endpoint | None = None) -> None:
         self._endpoint = endpoint
         self._client: docker.APIClient | None = None
+        self._tunnel: Tunnel | None = None
+        self._socket: str | None = None
 
     @classmethod
     def of(cls, client: docker.APIClient | Engine) -> Engine:
@@ -171,14 +176,52 @@ class Engine:
         """Where the engine is."""
         if self._endpoint is None:
             self._endpoint = find_endpoint()
-            check_local(self._endpoint)
+            check(self._endpoint)
         return self._endpoint
+
+    @property
+    def tunnel(self) -> Tunnel | None:
+        """The connection to the machine of the engine, None unless that is reached over SSH."""
+        if self._tunnel is None and self.endpoint.url.startswith("ssh://"):
+            from redock._tunnel import Tunnel
+
+            self._tunnel = Tunnel(self.endpoint)
+        return self._tunnel
+
+    @property
+    def socket_path(self) -> str | None:
+        """The pathname of a local socket that leads to the engine, None when there is none."""
+        if self._socket is None:
+            self._socket = self.tunnel.open() if self.tunnel else self.endpoint.socket_path
+        return self._socket
+
+    def way_to(self, instance: str) -> str | None:
+        """
+        Find out how ``ssh`` gets to the ports of a container on the engine's loopback interface.
+
+        :param instance: redock's id of the container.
+        :returns: A ``ProxyCommand`` of ssh_config(5); None where that interface is ours.
+        """
+        if self.tunnel:
+            return self.tunnel.proxy_command
+        if self.endpoint.is_local:
+            return None
+        import sys
+
+        from redock._result import quote as quote_words
+
+        words = [sys.executable, "-m", "redock._dial"]
+        words += [self.endpoint.url, self.endpoint.tls or "-", instance]
+        return quote_words(words).replace("%", "%%")
 
     @property
     def client(self) -> docker.APIClient:
         """The same engine as a connection of the Docker SDK, for its streams."""
         if self._client is None:
-            self._client = connect(self.endpoint)
+            endpoint = self.endpoint
+            if self.tunnel:
+                endpoint = Endpoint(f"unix://{self.socket_path}", endpoint.source)
+            self._client = connect(endpoint)
         return self._client
 
     # The transport.
@@ -214,7 +257,7 @@ class Engine:
         if body is not None:
             data = json.dumps(body).encode()
         logger.debug("%s %s", method, target)
-        address = self.endpoint.socket_path
+        address = self.socket_path
         if address is None:
             response = send_with_sdk(self.client, method, target, data, kind, timeout)
             return Pending(self, response, what)
@@ -260,7 +303,7 @@ class Engine:
         """
         target = f"{path}?{urlencode(dict(query))}"
         logger.debug("GET %s", target)
-        address = self.endpoint.socket_path
+        address = self.socket_path
         if address is None:
             yield from download_with_sdk(self.client, target, what, timeout)
             return
@@ -519,6 +562,8 @@ class Engine:
                 "/commit",
                 f"commit the container {short(container)}",
                 query=query,
+                # Podman wants a configuration, if only an empty one.
+                body={},
                 timeout=COMMIT_PATIENCE,
             )
         )
@@ -749,7 +794,7 @@ class Engine:
         :param with_sdk: Makes the same request where the engine is not on a local socket.
         :returns: The stream; the caller closes it.
         """
-        address = self.endpoint.socket_path
+        address = self.socket_path
         if address is None:
             try:
                 connection = with_sdk()
@@ -982,15 +1027,28 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
     """
     try:
         import docker
-        import docker.utils
+        import docker.tls
     except ImportError as error:
         raise DockerUnavailable(
             f"the Docker SDK for Python cannot be loaded ({error}): pip install docker"
         ) from error
     try:
-        options = docker.utils.kwargs_from_env() if endpoint.source == "DOCKER_HOST" else {}
-        options["base_url"] = endpoint.url
-        return docker.APIClient(version="auto", timeout=int(PATIENCE), **options)
+        options: dict[str, Any] = {"base_url": endpoint.url}
+        if endpoint.tls is not None:
+            files = [os.path.join(endpoint.tls, f"{name}.pem") for name in ("cert", "key", "ca")]
+            options["tls"] = docker.tls.TLSConfig(
+                client_cert=(files[0], files[1]), ca_cert=files[2], verify=True
+            )
+
+        class Client(docker.APIClient):
+            def merge_environment_settings(
+                self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+            ) -> Any:
+                # $REQUESTS_CA_BUNDLE would take the place of the engine's own authority.
+                verify = self.verify if verify is None else verify
+                return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+        return Client(version="auto", timeout=int(PATIENCE), **options)
     except failures() as error:
         raise DockerUnavailable(
             f"no Docker engine answers at {endpoint}: {error} ('redock doctor' tells how)"

@@ -304,9 +304,12 @@ class Request:
         :raises ProtocolError: The engine did not agree.
         """
         try:
-            status, _ = self.read_head()
+            status, headers = self.read_head()
             if status not in (101, 200):
-                raise ProtocolError(f"the engine refused the stream with status {status}")
+                said = b"".join(self.body(status, headers)).decode("utf-8", "replace")
+                raise ProtocolError(
+                    f"the engine refused the stream with status {status}: {' '.join(said.split())}"
+                )
         except BaseException:
             self.close()
             raise

@@ -137,7 +137,7 @@ def volume_name(instance: str) -> str:
     return f"redock-{instance}"
 
 
-def pick_port(name: str, used: Iterable[int]) -> int | None:
+def pick_port(name: str, used: Iterable[int], is_local: bool = True) -> int | None:
     """
     Choose a port on the loopback interface for the SSH server of a machine.
 
@@ -145,6 +145,8 @@ def pick_port(name: str, used: Iterable[int]) -> int | None:
 
     :param name: The name of its image.
     :param used: Ports that belong to other machines, running or not.
+    :param is_local: Look whether somebody listens there: the engine is on this host (default:
+                     yes).
     :returns: A port nobody listens on, None when there is none.
     """
     import socket
@@ -157,6 +159,8 @@ def pick_port(name: str, used: Iterable[int]) -> int | None:
         port = PORTS[(start + offset * 7919) % len(PORTS)]
         if port in taken:
             continue
+        if not is_local:
+            return port
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

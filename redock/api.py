@@ -414,7 +414,7 @@ class Container(History, Look, Reach, Power):
         try:
             for _ in range(PORT_ATTEMPTS):
                 instance = _machines.new_instance()
-                port = _machines.pick_port(self.image.name, used)
+                port = _machines.pick_port(self.image.name, used, self.engine.endpoint.is_local)
                 if port is None:
                     break
                 logger.debug("Creating %s on port %i", self.image.name, port)
@@ -594,7 +594,12 @@ class Container(History, Look, Reach, Power):
         assert session.port
         alias = check_ssh_alias(self.ssh_alias)
         return _ssh.HostEntry(
-            self.image.name, alias, session.instance, session.port, session.address
+            self.image.name,
+            alias,
+            session.instance,
+            session.port,
+            session.address,
+            self.engine.way_to(session.instance),
         )
 
     def setup_ssh_access(self) -> None:
@@ -670,7 +675,11 @@ class Container(History, Look, Reach, Power):
         :raises SecureShellTimeout: There was no answer in time.
         """
         entry = self._host_entry
-        _connection.wait_for_banner(entry.address, entry.port, deadline, self._check_alive)
+        if entry.proxy is None:
+            _connection.wait_for_banner(entry.address, entry.port, deadline, self._check_alive)
+        else:
+            # The port is another machine's: only ssh gets there.
+            _connection.open_connection(entry, deadline, self._check_alive)
         return entry.address, entry.port
 
     def _check_alive(self) -> None:
