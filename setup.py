@@ -33,6 +33,8 @@ setup(
     license="MIT",
     packages=find_packages(include=["redock", "redock.*"]),
     package_data={"redock": ["py.typed"]},
+    # Where "man redock" looks, in a virtual environment as well.
+    data_files=[("share/man/man1", ["docs/redock.1"])],
     python_requires=">=3.11",
     install_requires=find_requirements(),
     extras_require={

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
-from urllib.parse import quote, urlencode
 
 from redock import _http
 from redock._endpoint import Endpoint, check, find_endpoint
-from redock._process import Deadline
+from redock._http import quote, urlencode
+from redock._log import LateLogger
 from redock.errors import DockerUnavailable, EngineError, NotFound
 
 TYPE_CHECKING = False
@@ -41,7 +40,7 @@ __all__ = [
     "label",
 ]
 
-logger = logging.getLogger(__name__)
+logger = LateLogger(__name__)
 
 #: The name space of all labels redock puts on what it makes.
 LABEL = "io.redock."
@@ -282,13 +281,21 @@ class Engine:
         """
         return self.begin(method, path, what, **options).result()
 
-    def download(self, path: str, what: str, query: Mapping[str, object]) -> Iterator[bytes]:
+    def download(
+        self,
+        path: str,
+        what: str,
+        query: Mapping[str, object],
+        timeout: float | None = PATIENCE,
+    ) -> Iterator[bytes]:
         """
         Make a request whose answer need not fit into memory.
 
         :param path: The path of the API without a version.
         :param what: What is asked, to complete "the engine could not ...".
         :param query: Parameters of the query.
+        :param timeout: Seconds of silence after which the engine counts as hung; None for an
+                        answer that may pause (default: :data:`PATIENCE`).
         :returns: Yields the body, piece by piece.
         :raises NotFound: The engine knows no such object.
         :raises EngineError: The engine refused or failed the request.
@@ -298,7 +305,7 @@ class Engine:
         logger.debug("GET %s", target)
         address = self.socket_path
         if address is None:
-            yield from download_with_sdk(self.client, target, what)
+            yield from download_with_sdk(self.client, target, what, timeout)
             return
         try:
             request = _http.Request(address, "GET", target, timeout=PATIENCE)
@@ -307,6 +314,7 @@ class Engine:
                 body = request.body(status, headers)
                 if status >= 400:
                     raise answer_error(_http.Response(status, headers, b"".join(body)), what)
+                request.socket.settimeout(timeout)
                 yield from body
             finally:
                 request.close()
@@ -341,14 +349,17 @@ class Engine:
 
     # Containers.
 
-    def containers(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    def containers(
+        self, filters: Mapping[str, Sequence[str]], *, size: bool = False
+    ) -> list[dict[str, Any]]:
         """
         List containers, running or not.
 
         :param filters: The API's filters, for instance ``{"label": ["key=value"]}``.
+        :param size: Find out the sizes of their disks, which takes its time (default: no).
         :returns: The API's summaries.
         """
-        query = {"all": 1, "filters": json.dumps(filters)}
+        query = {"all": 1, "filters": json.dumps(filters), **({"size": 1} if size else {})}
         listed = self.request("GET", "/containers/json", "list containers", query=query)
         return list(listed or ())
 
@@ -369,17 +380,19 @@ class Engine:
         )
         return str(created["Id"])
 
-    def inspect_container(self, container: str) -> dict[str, Any]:
+    def inspect_container(self, container: str, *, size: bool = False) -> dict[str, Any]:
         """
         Get everything about a container.
 
         :param container: Its name or id.
+        :param size: Find out the size of its disk, which takes its time (default: no).
         :returns: The API's description.
         """
         described = self.request(
             "GET",
             f"/containers/{quote(container)}/json",
             f"inspect the container {short(container)}",
+            query={"size": 1} if size else None,
         )
         return dict(described)
 
@@ -475,6 +488,8 @@ class Engine:
         :param container: Its name or id.
         :param resume: Thaw instead of freeze (default: False).
         """
+        from redock._process import Deadline
+
         begin = self.begin_unpause if resume else self.begin_pause
         deadline = Deadline(FREEZING)
         while True:
@@ -570,6 +585,50 @@ class Engine:
         except (EngineError, DockerUnavailable):
             return ""
         return printable(b"".join(demultiplex(raw)).decode("utf-8", "replace"))
+
+    def read_logs(self, container: str, *, tail: int | None, follow: bool) -> Iterator[bytes]:
+        """
+        Read what a container printed, as it comes.
+
+        :param container: Its name or id.
+        :param tail: How many lines of what there is (None: all).
+        :param follow: Go on until the container ends.
+        :returns: Yields a stream, see :func:`join_frames`.
+        """
+        return self.download(
+            f"/containers/{quote(container)}/logs",
+            f"read the log of the container {short(container)}",
+            {
+                "stdout": 1,
+                "stderr": 1,
+                "follow": int(follow),
+                "tail": "all" if tail is None else tail,
+            },
+            timeout=None if follow else PATIENCE,
+        )
+
+    def stats(self, container: str) -> dict[str, Any]:
+        """
+        Get what a container uses, as of now.
+
+        :param container: Its name or id.
+        :returns: The API's statistics; without numbers when it does not run.
+        """
+        query = {"stream": "false", "one-shot": "true"}
+        path = f"/containers/{quote(container)}/stats"
+        what = f"ask what the container {short(container)} uses"
+        return dict(self.request("GET", path, what, query=query) or {})
+
+    def changes(self, container: str) -> int:
+        """
+        Count the files of a container that are not as in its image.
+
+        :param container: Its name or id.
+        :returns: How many were added, changed or removed.
+        """
+        path = f"/containers/{quote(container)}/changes"
+        what = f"compare the container {short(container)} with its image"
+        return len(self.request("GET", path, what) or ())
 
     def put_archive(self, container: str, path: str, archive: bytes | Iterable[bytes]) -> None:
         """
@@ -818,8 +877,17 @@ class Engine:
         :param filters: The API's filters.
         :returns: The API's summaries.
         """
+        return list(self.begin_images(filters).result() or ())
+
+    def begin_images(self, filters: Mapping[str, Sequence[str]]) -> Pending:
+        """
+        Ask for a list of images, without waiting for it.
+
+        :param filters: The API's filters.
+        :returns: The request under way; its result is the API's summaries.
+        """
         query = {"filters": json.dumps(filters)}
-        return list(self.request("GET", "/images/json", "list images", query=query) or ())
+        return self.begin("GET", "/images/json", "list images", query=query)
 
     def tag_image(self, image: str, repository: str, tag: str) -> None:
         """
@@ -1021,21 +1089,48 @@ def send_with_sdk(
     return _http.Response(answer.status_code, headers, answer.content)
 
 
-def download_with_sdk(client: docker.APIClient, target: str, what: str) -> Iterator[bytes]:
+def join_frames(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """
+    Get what a container prints out of a stream, as it comes.
+
+    As :func:`demultiplex`, for a stream that arrives in pieces of any size.
+
+    :param pieces: The stream.
+    :returns: Yields what was printed.
+    """
+    buffer, missing = b"", 0
+    for piece in pieces:
+        buffer += piece
+        while buffer:
+            if missing:
+                part, buffer = buffer[:missing], buffer[missing:]
+                missing -= len(part)
+                yield part
+            elif len(buffer) < 8:
+                break
+            else:
+                missing, buffer = int.from_bytes(buffer[4:8], "big"), buffer[8:]
+
+
+def download_with_sdk(
+    client: docker.APIClient, target: str, what: str, timeout: float | None
+) -> Iterator[bytes]:
     """
     Make a request over the SDK's connection whose answer need not fit into memory.
 
     :param client: The connection.
     :param target: The path and query.
     :param what: What is asked, to complete "the engine could not ...".
+    :param timeout: Seconds of silence after which the engine counts as hung; None: never.
     :returns: Yields the body, piece by piece.
     """
     url = f"{client.base_url}/v{client.api_version}{target}"
     try:
-        answer = client.request("GET", url, stream=True, timeout=PATIENCE)
+        answer = client.request("GET", url, stream=True, timeout=timeout)
         if answer.status_code >= 400:
             raise answer_error(_http.Response(answer.status_code, {}, answer.content), what)
-        yield from answer.iter_content(65536)
+        # As it comes, not when so much of it is there.
+        yield from answer.raw.stream(65536, decode_content=False)
     except failures() as error:
         raise DockerUnavailable(f"the connection to the Docker engine failed: {error}") from error
 
@@ -1065,9 +1160,20 @@ def printable(text: str) -> str:
     Remove what could steer a terminal from the output of a container.
 
     :param text: Any text.
-    :returns: The text without control characters, except newlines and tabs.
+    :returns: The text without escape sequences (ECMA-48) and other control characters, except
+              newlines and tabs.
     """
+    import re
+
     kept = "\n\t"
+    # Sequences with parameters, strings up to their end, and the rest: two characters.
+    text = re.sub(
+        r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+        r"|(?:\x1b[PX^_\]]|[\x90\x98\x9d-\x9f])[^\x07\x1b\n]*(?:\x07|\x1b\\)?"
+        r"|\x1b[ -~]",
+        "",
+        text,
+    )
     return "".join(c for c in text if c in kept or (c.isprintable() and c != "\x7f"))
 
 

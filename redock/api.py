@@ -24,6 +24,8 @@ from redock._engine import KIND, Engine, Pending, label
 from redock._files import Lock, path_in_home
 from redock._history import History
 from redock._image import Image, Session
+from redock._listing import MachineInfo, list_machines
+from redock._look import Look, MachineStatus
 from redock._machines import Machine
 from redock._names import (
     check_hostname,
@@ -37,6 +39,7 @@ from redock._names import (
 from redock._power import Power
 from redock._process import Deadline, quote
 from redock._reach import Reach
+from redock._usage import Process
 from redock.errors import (
     AliasTaken,
     ContainerDied,
@@ -58,7 +61,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-__all__ = ["Container", "Image", "NoContainerRunning", "SecureShellTimeout", "Session"]
+__all__ = [
+    "Container",
+    "Image",
+    "MachineInfo",
+    "MachineStatus",
+    "NoContainerRunning",
+    "Process",
+    "SecureShellTimeout",
+    "Session",
+    "list_machines",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +82,7 @@ PORT_ATTEMPTS = 8
 LOG_LINES = 20
 
 
-class Container(History, Reach, Power):
+class Container(History, Look, Reach, Power):
     """
     A machine you can SSH into: a container, its image and the way in.
 
@@ -705,7 +718,7 @@ class Container(History, Reach, Power):
             raise SecureShellTimeout(
                 f"{error}; {self.image.name} is still running: run the command again to wait"
                 f" longer (--timeout), see its log with"
-                f" 'docker logs {container_name(*self.image.key)}'"
+                f" 'redock logs {self.image.name}'"
             ) from error
 
     def _bury(self) -> None:

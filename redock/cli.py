@@ -14,6 +14,7 @@ import sys
 
 import redock
 from redock._report import complain, report
+from redock.commands import quick
 from redock.errors import RedockError
 
 TYPE_CHECKING = False
@@ -121,12 +122,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         print(version_line())
         return 0
     try:
-        if words[:1] in (["ssh"], ["shell"]):
-            from redock._session import become_if_warm
-
-            # Before anything else is loaded; where there is more to do it comes back.
-            become_if_warm(words[1:])
-        options = make_parser().parse_args(words)
+        # Before anything else is loaded; where there is more to do it comes back.
+        answered = quick.answer(words, make_parser)
+        if answered is not None:
+            return answered
+        options = make_parser(*words[:1]).parse_args(words)
+        if options.no_color:
+            # For the programs we start, too.
+            os.environ["NO_COLOR"] = "1"
         from redock import _logging
 
         _logging.set_up(options.verbose - options.quiet)
@@ -146,16 +149,17 @@ def version_line() -> str:
     return f"redock {redock.__version__}"
 
 
-def make_parser() -> Parser:
+def make_parser(verb: str = "") -> Parser:
     """
     Describe the command line.
 
+    :param verb: Its first word, when only what that needs is to be described (default: all).
     :returns: The parser.
     """
     import argparse
 
     from redock import commands
-    from redock._arguments import Parser, add_options
+    from redock._arguments import ANYWHERE, Parser, add_options
 
     parser = Parser(
         prog="redock",
@@ -164,7 +168,7 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=version_line())
-    add_options(parser, "-v", "-q", "-n", "-m", "-t", "-b")
+    add_options(parser, *ANYWHERE)
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    commands.add_all(verbs)
+    commands.add_all(verbs, verb)
     return parser

@@ -64,13 +64,13 @@ class FakeEngine(Engine):
         self.state: dict[str, Any] = {"Status": "running", "ExitCode": 0}
         self.log = ""
 
-    def containers(self, filters: object) -> list[dict[str, Any]]:
+    def containers(self, filters: object, *, size: bool = False) -> list[dict[str, Any]]:
         return self.listed
 
     def volumes(self, filters: object) -> list[dict[str, Any]]:
         return []
 
-    def inspect_container(self, container: str) -> dict[str, Any]:
+    def inspect_container(self, container: str, *, size: bool = False) -> dict[str, Any]:
         return {"State": self.state}
 
     def inspect_image(self, image: str) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from redock import __version__, cli, errors
 from redock._progress import Progress
 from redock._report import report
 from redock.api import Container
+from redock.commands import MODULES, VERBS
 from redock.errors import InvalidName, NoContainerRunning, RedockError, SeveralFailed
 from tests.unit.conftest import (
     PATIENCE,
@@ -37,6 +39,17 @@ def test_the_version_is_one_line_however_it_is_asked_for() -> None:
     commands = [["--version"], ["-v", "--version"]]
     for _, done in run_many(commands):
         assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_a_command_is_described_alike_when_the_others_are_left_out(verb: str) -> None:
+    def described(parser: argparse.ArgumentParser) -> str:
+        (verbs,) = (each for each in parser._actions if isinstance(each.choices, dict))
+        assert isinstance(verbs.choices, dict)
+        return str(verbs.choices[verb].format_help())
+
+    assert VERBS[verb] in MODULES
+    assert described(cli.make_parser(verb)) == described(cli.make_parser())
 
 
 def test_help_is_there_for_every_command() -> None:

@@ -7,6 +7,7 @@ import ast
 import doctest
 import importlib
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -41,16 +42,31 @@ def page(name: str) -> str:
 
 def commands() -> dict[str, list[str]]:
     """Find the commands and the options that each understands; of the program itself under ""."""
-    parser = make_parser()
     found: dict[str, list[str]] = {}
-    for action in parser._actions:
-        if isinstance(action.choices, dict):
-            for name, command in action.choices.items():
-                found[name] = [
-                    option for each in command._actions for option in each.option_strings
-                ]
-        else:
-            found.setdefault("", []).extend(action.option_strings)
+
+    def look(parser: argparse.ArgumentParser, name: str) -> None:
+        found[name] = [option for each in parser._actions for option in each.option_strings]
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for choice in action._choices_actions:
+                    look(action.choices[choice.dest], f"{name} {choice.dest}".strip())
+                if name:
+                    # It only chooses another command.
+                    del found[name]
+
+    look(make_parser(), "")
+    return found
+
+
+def aliases() -> dict[str, set[str]]:
+    """Find the other names of commands."""
+    (verbs,) = (each for each in make_parser()._actions if isinstance(each.choices, dict))
+    assert isinstance(verbs, argparse._SubParsersAction)
+    names = {id(verbs.choices[each.dest]): each.dest for each in verbs._choices_actions}
+    found: dict[str, set[str]] = {}
+    for alias, command in verbs.choices.items():
+        if alias != names[id(command)]:
+            found.setdefault(names[id(command)], set()).add(alias)
     return found
 
 
@@ -78,12 +94,47 @@ def test_every_command_and_option_is_in_the_reference() -> None:
     for name, options in commands().items():
         assert not name or f"\nredock {name}\n----" in text
         for option in options:
-            assert re.search(rf"``{option}[` ]", text), f"{name}: {option}"
+            assert re.search(rf"``{option}[` \[]", text), f"{name}: {option}"
+    for others in aliases().values():
+        for alias in others:
+            assert f"``redock {alias}``" in text
+
+
+def test_every_command_and_option_is_in_the_manual_page() -> None:
+    text = (DOCS / "redock.1").read_text(encoding="utf-8").replace("\\-", "-")
+    for name, options in commands().items():
+        assert not name or re.search(rf"^\.SS redock {name}( |$)", text, re.MULTILINE), name
+        for option in options:
+            assert re.search(rf"^\.B .*{option}\b", text, re.MULTILINE), f"{name}: {option}"
+
+
+def test_the_manual_page_names_what_the_other_pages_do() -> None:
+    text = (DOCS / "redock.1").read_text(encoding="utf-8")
+    for section, where in (("ENVIRONMENT", "settings"), ("EXIT STATUS", "errors")):
+        entries = re.findall(
+            r"^\.B (.*)$", text.partition(f".SH {section}")[2].partition(".SH ")[0], re.MULTILINE
+        )
+        assert entries
+        for entry in entries:
+            for word in entry.replace("\\", "").split(", "):
+                assert word in page(where), word
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
+def test_the_manual_page_is_one() -> None:
+    command = ["groff", "-man", "-Tutf8", "-ww", "-z", str(DOCS / "redock.1")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_manual_page_is_installed() -> None:
+    assert "docs/redock.1" in (ROOT / "setup.py").read_text(encoding="utf-8")
 
 
 def test_every_command_is_in_the_guide_and_in_the_readme() -> None:
     readme = (ROOT / "README.rst").read_text(encoding="utf-8")
-    for name in filter(None, commands()):
+    # The commands of a command have pages of their own.
+    for name in {name.partition(" ")[0] for name in commands() if name}:
         assert f"redock {name}" in page("usage") or name == "doctor"
         assert f"redock {name}" in readme
 
@@ -92,10 +143,14 @@ def test_every_command_and_argument_has_help() -> None:
     parser = make_parser()
     (verbs,) = (action for action in parser._actions if isinstance(action.choices, dict))
     assert isinstance(verbs, argparse._SubParsersAction)
-    assert [choice.dest for choice in verbs._choices_actions if choice.help] == list(verbs.choices)
-    for command in verbs.choices.values():
+    assert all(choice.help for choice in verbs._choices_actions)
+    todo = list(verbs.choices.values())
+    for command in todo:
         for action in command._actions:
             assert action.help or action.choices, f"{command.prog}: {action.dest}"
+            if isinstance(action, argparse._SubParsersAction):
+                assert all(choice.help for choice in action._choices_actions)
+                todo.extend(action.choices.values())
 
 
 @pytest.mark.parametrize("module", PUBLIC_MODULES)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from redock._http import LONGEST_HEAD, ProtocolError, Request, Stream
+from redock._http import LONGEST_HEAD, ProtocolError, Request, Stream, quote, urlencode
 from redock._process import Deadline
 from tests.unit.conftest import PATIENCE, Server, reply, silence
 
@@ -248,3 +249,13 @@ def test_a_refused_stream_is_an_error(serve: Serve) -> None:
     with pytest.raises(ProtocolError, match="409"):
         request.hijack()
     assert request.socket.fileno() == -1
+
+
+@given(st.text())
+def test_paths_are_written_as_the_standard_library_writes_them(text: str) -> None:
+    assert quote(text) == urllib.parse.quote(text)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "filters"]), st.text() | st.integers()))
+def test_queries_are_written_as_the_standard_library_writes_them(query: dict[str, object]) -> None:
+    assert urlencode(query) == urllib.parse.urlencode(query)
