@@ -157,43 +157,39 @@ def change(
     if queues.keys() - delayer.queues.keys():
         delayer.tell({**delayer.queues, **queues})
     if rules != delayer.rules:
-        in_owner(node, script_for(rules, delayer.rules), what)
+        in_owner(node, script_for(rules), what)
         delayer.rules = rules
     if queues != delayer.queues:
         delayer.tell(queues)
 
 
-def script_for(rules: list[str], before: list[str] | None) -> str:
+def script_for(rules: list[str]) -> str:
     """
     Write a script that replaces the rules, all at once, and looks whether that has worked.
 
+    It does not rely on what was there: a process that was killed may have left its rules.
+
     :param rules: The rules that are to be; nothing is left of the chain when there are none.
-    :param before: The rules there are; None when that is not known.
     :returns: Text for ``sh``.
     """
     raw = "iptables -w -t raw"
-    script = ""
-    if before is None:
-        # A process that was killed may have left some.
-        script = (
-            f"while {raw} -D {JUMP} 2>/dev/null; do :; done\n"
-            f"{raw} -F {CHAIN} 2>/dev/null && {raw} -X {CHAIN}\n"
-        )
-    if rules:
-        lines = [f":{CHAIN} - [0:0]", *rules, *([] if before else [f"-A {JUMP}"])]
-    else:
-        lines = [f"-D {JUMP}", f"-F {CHAIN}", f"-X {CHAIN}"] if before else []
-    if lines:
-        restore = "\n".join(["*raw", *lines, "COMMIT"])
-        script += f"iptables-restore -w --noflush <<'RULES' || exit\n{restore}\nRULES\n"
+    script = f"found=$({raw} -S) || exit\n"
+    script += f"case $found in *'-A {JUMP}'*) add='#' take='-D {JUMP}' ;;\n"
+    script += f"*) add='-A {JUMP}' take='#' ;; esac\n"
     if rules:
         listed = "\n".join(sorted([f"-N {CHAIN}", *rules]))
+        restore = "\n".join([f":{CHAIN} - [0:0]", *rules, "$add"])
         return (
-            f"{script}found=$({raw} -S {CHAIN} | LC_ALL=C sort) || exit\n"
+            f"{script}iptables-restore -w --noflush <<RULES || exit\n"
+            f"*raw\n{restore}\nCOMMIT\nRULES\n"
+            f"found=$({raw} -S {CHAIN} | LC_ALL=C sort) || exit\n"
             f'[ "$found" = \'{listed}\' ] || {{ echo "its rules are $found"; exit 1; }}'
         )
+    restore = f"$take\n-F {CHAIN}\n-X {CHAIN}"
     return (
-        f"{script}found=$({raw} -S) || exit\n"
+        f"{script}case $found in *'-N {CHAIN}'*)\n"
+        f"iptables-restore -w --noflush <<RULES || exit\n*raw\n{restore}\nCOMMIT\nRULES\n"
+        f"found=$({raw} -S) || exit ;; esac\n"
         f"case $found in *{CHAIN}*) echo the rules are still there; exit 1 ;; esac\n"
         # The table goes as well when nothing is in it: it came with the first rule.
         f"case $found in *-A\\ *) ;; *) nft delete table ip raw 2>/dev/null ;; esac\n"

@@ -82,7 +82,7 @@ class Standby:
 
     :param container: Its id.
     :param image: The image it was made from.
-    :param owner: The owner whose network it has joined.
+    :param owner: When the owner was started whose network it has joined; it has another one then.
     :param stream: Its standard input.
     """
 
@@ -357,6 +357,7 @@ def make_standby(cluster: Cluster, node: Node, image: str) -> Standby:
     try:
         stream = engine.attach(container, "stdin")
         try:
+            since = engine.inspect_container(node.owner_id)["State"]["StartedAt"]
             engine.begin_start(container).result()
         except BaseException:
             stream.close()
@@ -364,7 +365,7 @@ def make_standby(cluster: Cluster, node: Node, image: str) -> Standby:
     except BaseException:
         engine.remove_container(container)
         raise
-    return Standby(container, image, node.owner_id, stream)
+    return Standby(container, image, since, stream)
 
 
 class Stagehand:
@@ -492,7 +493,7 @@ class Stagehand:
             standby = self.ready.pop(node.name, None)
         if standby is None:
             return None
-        if standby.image == image and standby.owner == node.owner_id:
+        if standby.image == image and standby.owner == node.owner_since:
             with contextlib.suppress(NotFound):
                 state = self.cluster.engine.inspect_container(standby.container)["State"]
                 if state["Running"]:
