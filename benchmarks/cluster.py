@@ -181,12 +181,11 @@ def network_faults(figures: Figures, rounds: int) -> None:
         assert cluster.capabilities["latency"]
         for _ in range(rounds * 2):
             for kind, make in FAULTS.items():
-                first = (
-                    " first" if kind == "latency" and "latency first" not in figures.times else ""
-                )
+                # The processes that hold packets are started by the first one.
+                begins = kind == "latency" and "latency first" not in figures.times
                 made: list[Any] = []
                 figures.note(
-                    f"{kind}{first}",
+                    f"{kind} first" if begins else kind,
                     lambda make=make, made=made: made.append(make(cluster)),  # type: ignore[misc]
                 )
                 figures.note(f"{kind} healed", made[0].heal)

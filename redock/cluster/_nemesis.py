@@ -113,7 +113,7 @@ class Nemesis:
         Do again what a schedule says.
 
         :param cluster: The cluster; its nodes have the names they had.
-        :param schedule: The schedule, or the :attr:`history`, of another one.
+        :param schedule: The schedule, or the ``history``, of another one.
         :returns: A nemesis that has not been started.
         :raises InvalidArgument: It is not a schedule.
         """
