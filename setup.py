@@ -32,7 +32,7 @@ setup(
     long_description_content_type="text/x-rst",
     license="MIT",
     packages=find_packages(include=["redock", "redock.*"]),
-    package_data={"redock": ["py.typed"]},
+    package_data={"redock": ["py.typed", "cluster/*.c"]},
     # Where "man redock" looks, in a virtual environment as well.
     data_files=[("share/man/man1", ["docs/redock.1"])],
     python_requires=">=3.11",

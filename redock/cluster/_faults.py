@@ -4,56 +4,40 @@ The verbs that break a cluster.
 
 from __future__ import annotations
 
-from typing import cast
-
-from redock.cluster import _netfault
-from redock.cluster._fault import Kill, Pause
-from redock.errors import InvalidArgument
+from redock._parallel import raise_all
+from redock.cluster._clock import ClockSkew
+from redock.cluster._disk import DiskFull
+from redock.cluster._fault import Kill, Pause, cannot, each_of
+from redock.cluster._network_faults import NetworkVerbs
+from redock.cluster._units import parse_seconds
+from redock.errors import EngineError, InvalidArgument, RedockError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from redock._engine import Engine
-    from redock.cluster._cluster import Cluster
     from redock.cluster._fault import Fault
-    from redock.cluster._node import Node, NodeSet
+    from redock.cluster._node import Node
     from redock.cluster._timeline import Timeline
 
     Some = str | Node | Iterable[str | Node]
 
 __all__ = ["FaultVerbs"]
 
+#: Seconds a clock is wrong by at most: a hundred years.
+LARGEST_SKEW = 100 * 365.25 * 86400
 
-class FaultVerbs:
+
+class FaultVerbs(NetworkVerbs):
     """The part of :class:`Cluster` that breaks it; each fault is a handle, see :class:`Fault`."""
 
-    engine: Engine
     timeline: Timeline
-    nodes: NodeSet
     active_faults: list[Fault]
-
-    @property
-    def _cluster(self) -> Cluster:
-        """The same, as what it is."""
-        return cast("Cluster", self)
 
     @property
     def faults(self) -> list[Fault]:
         """The faults that hold, the oldest first."""
         return list(self.active_faults)
-
-    def choose(self, some: Some) -> list[Node]:
-        """
-        Turn the usual ways to say it into nodes.
-
-        :param some: A node or its name, or several.
-        :returns: The nodes, each once.
-        :raises NotFound: There is no such node.
-        """
-        listed = [some] if isinstance(some, str) or not hasattr(some, "__iter__") else list(some)
-        names = [each if isinstance(each, str) else each.name for each in listed]
-        return [self.nodes[name] for name in dict.fromkeys(names)]
 
     def pause(self, nodes: Some) -> Fault:
         """
@@ -86,8 +70,10 @@ class FaultVerbs:
         chosen = self.choose(nodes)
         text = f"crash {', '.join(n.name for n in chosen)}"
         event = self.timeline.begin("crash", text, [node.name for node in chosen])
-        Kill(self._cluster, chosen, text, signal="KILL").begin().heal()
-        self.timeline.end(event)
+        try:
+            Kill(self._cluster, chosen, text, signal="KILL").begin().heal()
+        finally:
+            self.timeline.end(event)
 
     def reboot(self, nodes: Some, timeout: float = 60.0) -> None:
         """
@@ -100,136 +86,72 @@ class FaultVerbs:
         event = self.timeline.begin(
             "reboot", f"reboot {', '.join(n.name for n in chosen)}", [n.name for n in chosen]
         )
-        for node in chosen:
-            node.touched = True
-            node.disconnect()
+        try:
+            each_of(chosen, self._restart)
+            each_of(chosen, lambda node: node.wait_until_up(timeout))
+        finally:
+            self.timeline.end(event)
+
+    def _restart(self, node: Node) -> None:
+        """
+        Have a node shut down and booted.
+
+        :param node: The node.
+        :raises NoContainerRunning: It has gone.
+        """
+        node.touched = True
+        node.disconnect()
+        try:
             self.engine.restart_container(node.container_id, 10)
-        for node in chosen:
-            node.wait_until_up(timeout)
-        self.timeline.end(event)
+        except EngineError as error:
+            raise cannot(node, "reboot", error) from error
 
-    # Faults of the network.
+    # Faults of disks and clocks.
 
-    def partition(self, *groups: Some, one_way: bool = False) -> Fault:
+    def disk_full(self, nodes: Some, path: str) -> Fault:
         """
-        Cut groups of nodes off from each other.
+        Leave no room on a disk: writing says "No space left on device".
 
-        Within a group everything works. Nodes that are not named are a group of their own. The
-        host reaches all of them.
-
-        :param groups: The groups.
-        :param one_way: Only what the first group sends is lost (default: both ways).
-        :returns: The fault.
-        :raises InvalidArgument: A node is in two groups, or there is only one group.
-        """
-        chosen = [self.choose(group) for group in groups]
-        named = [node for group in chosen for node in group]
-        if len(set(named)) != len(named):
-            raise InvalidArgument("partition: a node is in two groups")
-        rest = [node for node in self.nodes if node not in named]
-        sides = [group for group in [*chosen, rest] if group]
-        if len(sides) < 2:
-            raise InvalidArgument("partition: give two groups, or leave nodes out for the second")
-        if one_way:
-            others = [node for side in sides[1:] for node in side]
-            pairs = _netfault.pairs_between(sides[0], others)
-        else:
-            pairs = [
-                pair
-                for one in sides
-                for other in sides
-                if one is not other
-                for pair in _netfault.pairs_between(one, other)
-            ]
-        sign = " -> " if one_way else " | "
-        text = "partition " + sign.join(",".join(node.name for node in side) for side in sides)
-        names = [[node.name for node in side] for side in sides]
-        return _netfault.PacketFault(
-            self._cluster, "partition", text, pairs, groups=names, one_way=one_way
-        ).begin()
-
-    def isolate(self, nodes: Some) -> Fault:
-        """
-        Cut nodes off from all others, and from each other.
+        What is deleted meanwhile makes room, as everywhere.
 
         :param nodes: A node or its name, or several.
+        :param path: Where the disk is mounted: one of ``NodeSpec.disks``.
         :returns: The fault.
+        :raises InvalidArgument: A node has no such disk.
         """
-        chosen = self.choose(nodes)
-        pairs = _netfault.pairs_around(chosen, list(self.nodes))
-        text = f"isolate {','.join(node.name for node in chosen)}"
-        return _netfault.PacketFault(self._cluster, "isolate", text, pairs).begin()
+        return DiskFull(self._cluster, self.choose(nodes), path).begin()
 
-    def drop(
-        self,
-        source: Some,
-        target: Some,
-        port: int | None = None,
-        proto: str | None = None,
-        *,
-        reject: bool = False,
-    ) -> Fault:
+    def clock_skew(self, nodes: Some, offset: str | float) -> Fault:
         """
-        Lose what nodes send to others: one way, and perhaps only to a port.
+        Let the clocks of nodes be wrong, at once and for programs that run.
 
-        :param source: Who sends.
-        :param target: Who does not receive.
-        :param port: The port it is sent to (default: all).
-        :param proto: ``tcp``, ``udp`` or ``icmp`` (default: all; with a port TCP).
-        :param reject: Say so to the sender, as a host does where nobody listens (default: no).
+        That is the wall clock, as the C library tells it. Programs that do not use the C library
+        (Go, for instance, or what is linked statically) see the right time, and so does the
+        kernel: in the times of files, and in waits until a moment of the wall clock. Several
+        such faults add up.
+
+        :param nodes: A node or its name, or several; each with ``clock="fake"``.
+        :param offset: ``"+300s"``, ``"-1h"``, ``"2d"``, or a number of seconds.
         :returns: The fault.
-        :raises InvalidArgument: There are no such packets.
+        :raises InvalidArgument: That is no duration.
+        :raises FaultUnsupported: A node has no clock of its own.
         """
-        match = _netfault.rule_for(port, proto)
-        tcp = match.startswith("tcp") or proto == "tcp"
-        refusal = "reject with tcp reset" if tcp else "reject"
-        senders, receivers = self.choose(source), self.choose(target)
-        text = (
-            f"drop {','.join(n.name for n in senders)} -> {','.join(n.name for n in receivers)}"
-            f"{f' {match}' if match else ''}"
-        )
-        return _netfault.PacketFault(
-            self._cluster,
-            "drop",
-            text,
-            _netfault.pairs_between(senders, receivers),
-            match=match,
-            verdict=refusal if reject else "drop",
-            port=port,
-            proto=proto,
-            reject=reject,
-        ).begin()
-
-    def loss(self, nodes: Some, percent: float, to: Some | None = None) -> Fault:
-        """
-        Lose packets by chance.
-
-        :param nodes: A node or its name, or several: what they send and what is sent to them.
-        :param percent: How many of a hundred are lost.
-        :param to: Only what they send to these nodes (default: both ways, with all others).
-        :returns: The fault.
-        :raises InvalidArgument: That is not a percentage above 0.
-        """
-        if not 0 < percent <= 100:
-            raise InvalidArgument(f"loss: {percent!r} is not a percentage above 0")
-        chosen = self.choose(nodes)
-        if to is None:
-            pairs = _netfault.pairs_around(chosen, list(self.nodes))
-        else:
-            pairs = _netfault.pairs_between(chosen, self.choose(to))
-        text = f"loss {percent:g}% {','.join(node.name for node in chosen)}"
-        if to is not None:
-            text += f" -> {','.join(node.name for node in self.choose(to))}"
-        chance = f"numgen random mod 100000 < {round(percent * 1000)}"
-        return _netfault.PacketFault(
-            self._cluster, "loss", text, pairs, chance=chance, percent=percent
-        ).begin()
+        seconds = parse_seconds(offset, "clock_skew", -LARGEST_SKEW)
+        if not 0 < abs(seconds) <= LARGEST_SKEW:
+            raise InvalidArgument("clock_skew: the offset is not 0, and at most 100 years")
+        return ClockSkew(self._cluster, self.choose(nodes), seconds).begin()
 
     def heal(self) -> None:
         """
-        Heal all faults, the youngest first.
+        Heal all faults, the youngest first; one that cannot be healed stops none of the others.
 
         :raises RedockError: One could not be healed, or something of it is left.
+        :raises SeveralFailed: More than one could not.
         """
+        failed: dict[str, Exception] = {}
         for fault in reversed(self.faults):
-            fault.heal()
+            try:
+                fault.heal()
+            except RedockError as error:
+                failed[fault.text] = error
+        raise_all(failed, f"{len(failed)} faults could not be healed")

@@ -1,5 +1,5 @@
 """
-A shell that stays open inside a container, for many small changes.
+Programs that stay open inside a container, and a shell among them, for many small changes.
 
 A command through the engine takes three requests and 60 ms; a line to a shell
 that waits for it 16 ms, most of it the program that is run.
@@ -16,16 +16,72 @@ from redock.errors import EngineError, RedockError, Timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redock._engine import Engine
     from redock._http import Stream
 
-__all__ = ["Shell"]
+__all__ = ["Program", "Shell", "text_of"]
 
 #: Stands between what commands print; nothing that is run here prints it.
 MARK = b"\x1e"
 
 
-class Shell:
+class Program:
+    """
+    A program inside a container, its standard input and its output.
+
+    Lifecycle: started when something is written to it; its standard input ends with
+    :meth:`close`, or with this process.
+
+    :param engine: The engine.
+    :param container: The id of the container.
+    :param command: The program and its arguments.
+    """
+
+    def __init__(self, engine: Engine, container: str, command: Sequence[str]) -> None:
+        self.engine = engine
+        self.container = container
+        self.command = command
+        self.stream: Stream | None = None
+        self.lock = threading.Lock()
+
+    def open(self) -> Stream:
+        """
+        Make sure it has been started.
+
+        :returns: Its standard streams.
+        :raises EngineError: The container has gone, or its engine.
+        """
+        if self.stream is None:
+            _, self.stream = self.engine.begin_exec(self.container, self.command, stdin=True)
+        return self.stream
+
+    def read(self, deadline: Deadline) -> bytes:
+        """
+        Read one piece of what it prints.
+
+        :param deadline: When to give up.
+        :returns: The piece.
+        :raises EOFError: It has ended.
+        :raises Timeout: Nothing came in time.
+        """
+        try:
+            return self.open().frame(deadline)[1]
+        except TimeoutError:
+            raise Timeout(
+                f"a command in the container {self.container[:12]}"
+                f" did not end within {deadline.seconds:g} seconds"
+            ) from None
+
+    def close(self) -> None:
+        """End its input."""
+        if self.stream is not None:
+            self.stream.close()
+            self.stream = None
+
+
+class Shell(Program):
     """
     A shell inside a container.
 
@@ -39,10 +95,7 @@ class Shell:
     """
 
     def __init__(self, engine: Engine, container: str) -> None:
-        self.engine = engine
-        self.container = container
-        self.stream: Stream | None = None
-        self.lock = threading.Lock()
+        super().__init__(engine, container, ["sh"])
 
     def run(self, script: str, timeout: float = 30.0) -> Result:
         """
@@ -80,21 +133,14 @@ class Shell:
         :param deadline: When to give up.
         :returns: What it did.
         """
-        if self.stream is None:
-            _, self.stream = self.engine.begin_exec(self.container, ["sh"], stdin=True)
+        stream = self.open()
         end = f"EOF{os.urandom(6).hex()}"
         # A script of its own: what it breaks ends with it.
         text = f"sh 2>&1 <<'{end}'\n{script}\n{end}\nprintf '\\036%d\\036' $?\n"
-        self.stream.write(text.encode())
+        stream.write(text.encode())
         output = b""
-        try:
-            while output.count(MARK) < 2:
-                output += self.stream.frame(deadline)[1]
-        except TimeoutError:
-            raise Timeout(
-                f"a command in the container {self.container[:12]}"
-                f" did not end within {deadline.seconds:g} seconds"
-            ) from None
+        while output.count(MARK) < 2:
+            output += self.read(deadline)
         printed, status, _ = output.rsplit(MARK, 2)
         return Result([script], int(status), printed.decode("utf-8", "replace"))
 
@@ -114,8 +160,14 @@ class Shell:
             raise RedockError(f"could not {what}: {words[:300]}")
         return result.stdout
 
-    def close(self) -> None:
-        """End the shell."""
-        if self.stream is not None:
-            self.stream.close()
-            self.stream = None
+
+def text_of(module: str) -> str:
+    """
+    Get the text of a module of this package that runs inside containers.
+
+    :param module: Its name.
+    :returns: Python.
+    """
+    path = os.path.join(os.path.dirname(__file__), f"{module}.py")
+    with open(path, encoding="utf-8") as handle:
+        return handle.read()

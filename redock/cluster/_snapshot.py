@@ -27,6 +27,7 @@ from redock._engine import KIND, label
 from redock._parallel import call_all
 from redock._process import Deadline
 from redock.cluster import _boot
+from redock.cluster._disk import BALLAST
 from redock.cluster._process import labels
 from redock.errors import EngineError, NotFound, RedockError, StateError
 
@@ -81,7 +82,7 @@ class Standby:
 
     :param container: Its id.
     :param image: The image it was made from.
-    :param owner: The owner whose network it has joined.
+    :param owner: When the owner was started whose network it has joined; it has another one then.
     :param stream: Its standard input.
     """
 
@@ -175,7 +176,8 @@ def keep_disks(node: Node, name: str) -> None:
     """
     for number, path in enumerate(node.spec.disks):
         node.shell.check(
-            f"mkdir -p {DISKS} && tar -C {path} --numeric-owner -cf {DISKS}/{name}.{number}.tar .",
+            f"mkdir -p {DISKS} && tar -C {path} --numeric-owner --exclude='./{BALLAST}*'"
+            f" -cf {DISKS}/{name}.{number}.tar .",
             f"keep what is on {path} of node {node.name}",
             timeout=120,
         )
@@ -355,6 +357,7 @@ def make_standby(cluster: Cluster, node: Node, image: str) -> Standby:
     try:
         stream = engine.attach(container, "stdin")
         try:
+            since = engine.inspect_container(node.owner_id)["State"]["StartedAt"]
             engine.begin_start(container).result()
         except BaseException:
             stream.close()
@@ -362,7 +365,7 @@ def make_standby(cluster: Cluster, node: Node, image: str) -> Standby:
     except BaseException:
         engine.remove_container(container)
         raise
-    return Standby(container, image, node.owner_id, stream)
+    return Standby(container, image, since, stream)
 
 
 class Stagehand:
@@ -490,7 +493,7 @@ class Stagehand:
             standby = self.ready.pop(node.name, None)
         if standby is None:
             return None
-        if standby.image == image and standby.owner == node.owner_id:
+        if standby.image == image and standby.owner == node.owner_since:
             with contextlib.suppress(NotFound):
                 state = self.cluster.engine.inspect_container(standby.container)["State"]
                 if state["Running"]:
