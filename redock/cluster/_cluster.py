@@ -34,7 +34,7 @@ from redock.utils import get_ssh_public_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
     from typing import Any
 
@@ -693,6 +693,37 @@ class Cluster(FaultVerbs):
                 fault.heal()
             else:
                 fault.forget()
+
+    # Evidence.
+
+    def collect(
+        self,
+        dest: str | os.PathLike[str],
+        *,
+        title: str = "",
+        since: float = 0.0,
+        facts: Mapping[str, str] | None = None,
+        failure: str = "",
+    ) -> list[str]:
+        """
+        Write down what can be known about the cluster.
+
+        For each node what its first process printed (``NODE/engine.log``) and the logs that
+        ``NodeSpec.logs`` declares (``NODE/var/log/...``); for all of them the timeline, as data
+        (``timeline.json``) and as a page to look at (``timeline.html``). It works for nodes in any
+        state, and they do not notice.
+
+        :param dest: A directory; it is made when it is missing.
+        :param title: What the page is about (default: the cluster).
+        :param since: The moment it is about, from ``timeline.now()`` (default: the beginning).
+        :param facts: More for the page to say, by name.
+        :param failure: How it went wrong, for the page (default: it did not).
+        :returns: The pathnames of the files.
+        :raises StateError: They cannot be written.
+        """
+        from redock.cluster._collect import gather
+
+        return gather(self, since).write(os.fspath(dest), title, facts, failure)
 
     @contextlib.contextmanager
     def rollback(self) -> Iterator[Snapshot]:

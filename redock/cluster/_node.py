@@ -4,6 +4,7 @@ One node of a cluster: run commands in it, wait for things, put files into it, b
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from redock.cluster._cluster import Cluster
     from redock.cluster._fault import Fault
     from redock.cluster._spec import NodeSpec
+    from redock.cluster._timeline import Event
 
 __all__ = ["LogMark", "Node", "NodeSet"]
 
@@ -46,6 +48,8 @@ TIMEOUT = 60.0
 #: Seconds that ssh may need beyond the time a command has.
 GRACE = 5.0
 LOG_LINES = 20
+#: How much of a command, or of what it printed, is shown.
+SHOWN = 200
 
 
 class LogMark:
@@ -253,6 +257,32 @@ class Node:
         :raises Timeout: It did not end in time.
         :raises ConnectionFailed: The node does not run or cannot be reached.
         """
+        event = self.cluster.timeline.begin("run", shorten(command), (self.name,))
+        try:
+            done = self._run(command, timeout, input)
+        except RedockError as error:
+            self.cluster.timeline.end(event, failed=type(error).__name__)
+            raise
+        if done:
+            self.cluster.timeline.end(event, status=0)
+        else:
+            output = last_lines(done.stdout + done.stderr, 3)[-SHOWN:]
+            self.cluster.timeline.end(event, status=done.returncode, output=output)
+        if check and not done:
+            raise ExternalCommandFailed(done, self.ssh_alias)
+        return done
+
+    def _run(self, command: tuple[str, ...], timeout: float, input: str | None = None) -> Result:
+        """
+        Run a command that the timeline does not tell of.
+
+        :param command: As for :meth:`run`.
+        :param timeout: Seconds after which it is killed, inside the node.
+        :param input: Its standard input (default: empty).
+        :returns: What it did.
+        :raises Timeout: It did not end in time.
+        :raises ConnectionFailed: The node does not run or cannot be reached.
+        """
         if not command or not all(isinstance(word, str) and "\0" not in word for word in command):
             raise InvalidArgument("a command is one text, or words without NUL")
         self.touched = True
@@ -263,15 +293,11 @@ class Node:
             raise Timeout(
                 f"{self._said(command)} did not end within {timeout:g} seconds{self._words(result)}"
             )
-        done = Result(command, result.returncode, result.stdout, result.stderr, result.seconds)
-        if check and not done:
-            raise ExternalCommandFailed(done, self.ssh_alias)
-        return done
+        return Result(command, result.returncode, result.stdout, result.stderr, result.seconds)
 
     def _said(self, command: tuple[str, ...]) -> str:
         """Say which command it was, for a message."""
-        shown = command[0] if len(command) == 1 else quote(command)
-        return f"{self.name}: {shown[:200]}"
+        return f"{self.name}: {shorten(command)}"
 
     @staticmethod
     def _words(result: Result) -> str:
@@ -352,12 +378,33 @@ class Node:
 
     # Waiting.
 
+    @contextlib.contextmanager
+    def _waiting(self, what: str) -> Iterator[Event]:
+        """
+        Let the timeline tell of a wait, in place of the commands it consists of.
+
+        :param what: What is waited for.
+        :returns: A context manager that yields the event.
+        """
+        event = self.cluster.timeline.begin("wait", f"wait {what}", (self.name,))
+        try:
+            yield event
+        except BaseException as error:
+            self.cluster.timeline.end(event, failed=type(error).__name__)
+            raise
+        self.cluster.timeline.end(event)
+
     def _until(
-        self, deadline: Deadline, attempt: Callable[[], Any], explain: Callable[[], str]
+        self,
+        what: str,
+        deadline: Deadline,
+        attempt: Callable[[], Any],
+        explain: Callable[[], str],
     ) -> Any:
         """
         Try again until something is true.
 
+        :param what: What is waited for, for the timeline.
         :param deadline: When to give up.
         :param attempt: Returns something true in the end.
         :param explain: Says what was waited for, when it was in vain.
@@ -365,14 +412,16 @@ class Node:
         :raises Timeout: The time is over.
         """
         pause = 0.02
-        while True:
-            found = attempt()
-            if found:
-                return found
-            if deadline.passed:
-                raise Timeout(f"{self.name}: {explain()} within {deadline.seconds:g} seconds")
-            deadline.sleep(pause)
-            pause = min(pause * 1.5, 0.25)
+        with self._waiting(what) as event:
+            while True:
+                event.details["attempts"] = event.details.get("attempts", 0) + 1
+                found = attempt()
+                if found:
+                    return found
+                if deadline.passed:
+                    raise Timeout(f"{self.name}: {explain()} within {deadline.seconds:g} seconds")
+                deadline.sleep(pause)
+                pause = min(pause * 1.5, 0.25)
 
     def wait_until_succeeds(self, *command: str, timeout: float = TIMEOUT) -> str:
         """
@@ -388,7 +437,7 @@ class Node:
 
         def attempt() -> bool:
             try:
-                last[:] = [self.run(*command, timeout=max(0.1, deadline.remaining))]
+                last[:] = [self._run(command, max(0.1, deadline.remaining))]
             except (Timeout, ConnectionFailed) as error:
                 last[:] = [Result(command, 255, "", str(error))]
             return bool(last[0])
@@ -398,7 +447,7 @@ class Node:
             words = self._words(last[0])
             return f"{shown} did not succeed (last status {last[0].returncode}{words})"
 
-        self._until(deadline, attempt, explain)
+        self._until(f"until {shorten(command)} succeeds", deadline, attempt, explain)
         return last[0].stdout
 
     def wait_until_fails(self, *command: str, timeout: float = TIMEOUT) -> Result:
@@ -414,20 +463,24 @@ class Node:
         last: list[Result] = []
 
         def attempt() -> bool:
-            last[:] = [self.run(*command, timeout=max(0.1, deadline.remaining))]
+            last[:] = [self._run(command, max(0.1, deadline.remaining))]
             return not last[0]
 
         self._until(
-            deadline, attempt, lambda: f"{quote(command)} did not fail{self._words(last[0])}"
+            f"until {shorten(command)} fails",
+            deadline,
+            attempt,
+            lambda: f"{quote(command)} did not fail{self._words(last[0])}",
         )
         return last[0]
 
     def _wait_remotely(
-        self, condition: str, arguments: list[str], timeout: float, what: str
+        self, goal: str, condition: str, arguments: list[str], timeout: float, what: str
     ) -> None:
         """
         Wait inside the node, with one command, until a condition holds.
 
+        :param goal: What is waited for, for the timeline.
         :param condition: Text for ``sh`` that succeeds when it does.
         :param arguments: What it finds as ``$1`` and on.
         :param timeout: Seconds to wait at most.
@@ -435,12 +488,16 @@ class Node:
         :raises Timeout: It did not in time.
         """
         loop = f"until {condition}; do sleep 0.05; done"
-        try:
-            self.run("sh", "-c", loop, "sh", *arguments, timeout=timeout, check=True)
-        except Timeout as error:
-            raise Timeout(
-                f"{self.name}: {what} within {timeout:g} seconds{self._last_log()}"
-            ) from error
+        words = ("sh", "-c", loop, "sh", *arguments)
+        with self._waiting(f"for {goal}"):
+            try:
+                done = self._run(words, timeout)
+            except Timeout as error:
+                raise Timeout(
+                    f"{self.name}: {what} within {timeout:g} seconds{self._last_log()}"
+                ) from error
+            if not done:
+                raise ExternalCommandFailed(done, self.ssh_alias)
 
     def _last_log(self) -> str:
         """Quote the end of what the node's programs logged, for a message."""
@@ -474,7 +531,9 @@ class Node:
         if not 0 < port < 65536:
             raise InvalidArgument(f"{port} is no TCP port")
         condition = 'ss -Hltn "sport = :$1" | grep -q .'
-        self._wait_remotely(condition, [str(port)], timeout, f"nobody listened on port {port}")
+        self._wait_remotely(
+            f"port {port}", condition, [str(port)], timeout, f"nobody listened on port {port}"
+        )
 
     def wait_for_file(self, path: str, timeout: float = TIMEOUT) -> None:
         """
@@ -484,7 +543,9 @@ class Node:
         :param timeout: Seconds to wait at most (default: 60).
         :raises Timeout: It did not in time.
         """
-        self._wait_remotely('[ -e "$1" ]', [path], timeout, f"{path} did not come into being")
+        self._wait_remotely(
+            path, '[ -e "$1" ]', [path], timeout, f"{path} did not come into being"
+        )
 
     def wait_for_service(self, service: str, timeout: float = TIMEOUT) -> None:
         """
@@ -495,7 +556,9 @@ class Node:
         :raises Timeout: It did not in time.
         """
         condition = 'supervisorctl status "$1" | grep -q RUNNING'
-        self._wait_remotely(condition, [service], timeout, f"{service} was not running")
+        self._wait_remotely(
+            service, condition, [service], timeout, f"{service} was not running"
+        )
 
     def log_mark(self, path: str) -> LogMark:
         """
@@ -504,9 +567,8 @@ class Node:
         :param path: The pathname; the file need not exist yet.
         :returns: A mark for :meth:`wait_for_log`.
         """
-        found = self.run(
-            "sh", "-c", 'stat -L -c "%s %i" -- "$1" 2>/dev/null || echo 0 0', "sh", path
-        )
+        script = 'stat -L -c "%s %i" -- "$1" 2>/dev/null || echo 0 0'
+        found = self._run(("sh", "-c", script, "sh", path), TIMEOUT)
         size, inode = found.stdout.split()
         return LogMark(path, int(size), int(inode))
 
@@ -544,10 +606,11 @@ class Node:
         seen: list[str] = [""]
 
         def attempt() -> re.Match[str] | None:
-            seen[0] = self.run("sh", "-c", script, "sh", name, *start).stdout
+            seen[0] = self._run(("sh", "-c", script, "sh", name, *start), TIMEOUT).stdout
             return expression.search(seen[0])
 
         found: re.Match[str] = self._until(
+            f"for {pattern!r} in {name}",
             Deadline(timeout),
             attempt,
             lambda: (
@@ -555,6 +618,8 @@ class Node:
                 f" (it ends with: {last_lines(seen[0], 5) or 'nothing'})"
             ),
         )
+        line = seen[0][seen[0].rfind("\n", 0, found.start()) + 1 :].partition("\n")[0]
+        self.cluster.timeline.note("log", line[:SHOWN], (self.name,), path=name, pattern=pattern)
         return found
 
     # Files.
@@ -692,6 +757,18 @@ class Node:
         :param timeout: Seconds for all of it (default: 60).
         """
         self.cluster.reboot(self, timeout)
+
+
+def shorten(command: tuple[str, ...]) -> str:
+    """
+    Say which command it is, in a message or on the timeline.
+
+    :param command: One text for ``sh``, or the command and its arguments.
+    :returns: The text, cut off where it gets long.
+    """
+    if not all(isinstance(word, str) for word in command):
+        return repr(command)[:SHOWN]
+    return (command[0] if len(command) == 1 else quote(command))[:SHOWN]
 
 
 def unpack(tar: tarfile.TarFile, members: list[tarfile.TarInfo], target: str) -> None:

@@ -49,6 +49,8 @@ class NodeSpec:
     :param cpus: The most processors it may use, for instance 0.5 (default: no limit).
     :param disks: Sizes of disks of its own by mount point, ``{"/var/lib/redis": "64m"}``; they
                   are in memory and can be made full.
+    :param logs: The pathnames of the logs of its programs, perhaps with ``*``: what
+                 :meth:`Cluster.collect` and the reports of failed tests are to have.
     :raises InvalidName: The name is not a host name of at most 30 lower case characters.
     :raises InvalidArgument: Another value makes no sense.
     """
@@ -62,15 +64,22 @@ class NodeSpec:
     memory: str | int | None = None
     cpus: float | None = None
     disks: Mapping[str, str | int] = dataclasses.field(default_factory=dict)
+    logs: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name, "a node")
-        for what in ("packages", "roles"):
+        for what in ("packages", "roles", "logs"):
             value = getattr(self, what)
             if isinstance(value, str):
                 raise InvalidArgument(f"{what} of node {self.name}: give a list, not text")
         object.__setattr__(self, "packages", tuple(self.packages))
         object.__setattr__(self, "roles", frozenset(self.roles))
+        object.__setattr__(self, "logs", tuple(self.logs))
+        for path in self.logs:
+            if not path.startswith("/") or os.path.normpath(path) != path:
+                raise InvalidArgument(
+                    f"logs of node {self.name}: {shown(path)} is not a whole pathname"
+                )
         disks = {check_mount_point(self.name, path): size for path, size in self.disks.items()}
         object.__setattr__(self, "disks", {path: parse_size(size) for path, size in disks.items()})
         if self.memory is not None:

@@ -1,0 +1,142 @@
+"""
+Evidence: what can be known about a cluster, written down before it is gone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+
+from redock._parallel import call_all
+from redock.cluster import _logs
+from redock.cluster._logs import LogFile, LogLine
+from redock.errors import StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from redock.cluster._cluster import Cluster
+    from redock.cluster._node import Node
+
+__all__ = ["Evidence", "gather", "log_sizes"]
+
+#: How many lines of what a container printed are kept.
+ENGINE_LINES = 2000
+
+
+@dataclasses.dataclass
+class Evidence:
+    """
+    What is known about a cluster.
+
+    :param cluster: The cluster.
+    :param since: The moment it is about, on the cluster's timeline.
+    :param printed: What the first process of each node printed, by name.
+    :param logs: The declared logs of each node, by name and pathname.
+    :param written: What of each log was written since, by node and pathname.
+    :param lines: The same as lines, with the times they were written.
+    :param until: The moment it was gathered, on the cluster's timeline.
+    """
+
+    cluster: Cluster
+    since: float
+    printed: dict[str, str]
+    logs: dict[str, dict[str, LogFile]]
+    written: dict[tuple[str, str], str]
+    lines: list[LogLine]
+    until: float
+
+    def page(self, title: str = "", facts: Mapping[str, str] | None = None, failure: str = "") -> str:
+        """
+        Draw the timeline.
+
+        :param title: What it is about (default: the cluster).
+        :param facts: More to say about it, by name.
+        :param failure: How it went wrong (default: it did not).
+        :returns: A page of HTML that needs nothing else.
+        """
+        from redock.cluster import _page
+
+        return _page.render(self, title or f"Cluster {self.cluster.name}", facts or {}, failure)
+
+    def write(
+        self,
+        directory: str,
+        title: str = "",
+        facts: Mapping[str, str] | None = None,
+        failure: str = "",
+    ) -> list[str]:
+        """
+        Write all of it down.
+
+        :param directory: Where to; it is made when it is missing.
+        :param title: As for :meth:`page`.
+        :param facts: As for :meth:`page`.
+        :param failure: As for :meth:`page`.
+        :returns: The pathnames of the files.
+        :raises StateError: They cannot be written.
+        """
+        files = {f"{name}/engine.log": text.encode() for name, text in self.printed.items()}
+        for name, logs in self.logs.items():
+            for path, log in logs.items():
+                files[name + os.path.normpath(f"/{path}")] = log.data
+        timeline = json.dumps(self.cluster.timeline.as_dict(self.since), indent=1, default=str)
+        files["timeline.json"] = f"{timeline}\n".encode()
+        files["timeline.html"] = self.page(title, facts, failure).encode()
+        for name, data in files.items():
+            path = os.path.join(directory, name)
+            try:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(path, "wb") as handle:
+                    handle.write(data)
+            except OSError as error:
+                raise StateError(f"cannot write {path}: {error.strerror}") from error
+        return [os.path.join(directory, name) for name in files]
+
+
+def gather(
+    cluster: Cluster, since: float = 0.0, sizes: Mapping[tuple[str, str], int] | None = None
+) -> Evidence:
+    """
+    Find out what can be known about a cluster. Its nodes do not notice.
+
+    :param cluster: The cluster, in whatever state.
+    :param since: The moment it is about, on the cluster's timeline (default: the beginning).
+    :param sizes: How large the logs were then, from :func:`log_sizes` (default: they were empty).
+    :returns: The evidence.
+    """
+
+    def look(node: Node) -> tuple[str, dict[str, LogFile]]:
+        return cluster.engine.logs(node.container_id, ENGINE_LINES), _logs.read_logs(node)
+
+    looked = call_all({node.name: node for node in cluster.nodes}, look)
+    logs = {name: logs for name, (_, logs) in looked.items()}
+    before = sizes or {}
+    written = {
+        (name, path): log.since(before.get((name, path), 0))
+        for name, each in logs.items()
+        for path, log in each.items()
+    }
+    events = cluster.timeline.events
+    lines = [
+        line
+        for (name, path), text in written.items()
+        for line in _logs.parse_lines(logs[name][path], text, cluster.timeline.wall, events)
+        if line.moment is None or line.moment >= since - _logs.SLACK
+    ]
+    printed = {name: printed for name, (printed, _) in looked.items()}
+    return Evidence(cluster, since, printed, logs, written, lines, cluster.timeline.now())
+
+
+def log_sizes(cluster: Cluster) -> dict[tuple[str, str], int]:
+    """
+    Note how large the declared logs are, so that what is written later can be told apart.
+
+    :param cluster: The cluster.
+    :returns: The size of each, by node and pathname.
+    """
+    nodes = {node.name: node for node in cluster.nodes if node.spec.logs}
+    found = call_all(nodes, _logs.read_logs)
+    return {(name, path): log.size for name, logs in found.items() for path, log in logs.items()}
