@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import cast
 
 from redock.cluster import _netfault
+from redock.cluster._capabilities import capabilities
 from redock.cluster._fault import Kill, Pause
 from redock.errors import InvalidArgument
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from redock._engine import Engine
+    from redock.cluster._capabilities import Capabilities
     from redock.cluster._cluster import Cluster
     from redock.cluster._fault import Fault
     from redock.cluster._node import Node, NodeSet
@@ -42,6 +44,11 @@ class FaultVerbs:
     def faults(self) -> list[Fault]:
         """The faults that hold, the oldest first."""
         return list(self.active_faults)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Which faults the engine can make, see :func:`redock.cluster.capabilities`."""
+        return capabilities(self.engine)
 
     def choose(self, some: Some) -> list[Node]:
         """
