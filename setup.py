@@ -32,7 +32,7 @@ setup(
     long_description_content_type="text/x-rst",
     license="MIT",
     packages=find_packages(include=["redock", "redock.*"]),
-    package_data={"redock": ["py.typed"]},
+    package_data={"redock": ["py.typed"], "redock.cluster": ["page.css", "page.js"]},
     python_requires=">=3.11",
     install_requires=find_requirements(),
     extras_require={
@@ -44,12 +44,17 @@ setup(
             "hypothesis",
             "mypy",
             "pytest>=8",
+            "pytest-testinfra",
+            "pytest-xdist",
             "ruff",
             "sphinx>=8",
             "types-docker",
         ],
     },
-    entry_points={"console_scripts": ["redock = redock.cli:main"]},
+    entry_points={
+        "console_scripts": ["redock = redock.cli:main"],
+        "pytest11": ["redock = redock.pytest_plugin"],
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Environment :: Console",

@@ -9,21 +9,15 @@ fault is made on its loopback interface, and its effect is looked at.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import logging
-import os
 from collections.abc import Mapping
 
-from redock._engine import KIND, Engine
-from redock._files import Lock, atomic_write, path_in_home, read_bytes
-from redock.cluster._shell import Shell
-from redock.errors import FaultUnsupported, RedockError
+from redock._engine import Engine
+from redock.errors import FaultUnsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
 __all__ = ["Capabilities", "Capability", "capabilities"]
 

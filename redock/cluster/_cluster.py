@@ -195,16 +195,15 @@ class Cluster(FaultVerbs):
         """
         if not self.keep:
             _process.Watchdog.start()
-        event = self.timeline.begin("start", f"start {self.name}")
-        _process.sweep(self.engine)
-        images = self._find_images()
-        with self._lock:
-            found = self.engine.containers({"label": [f"{label('cluster')}={self.name}"]})
-            if found:
-                self._attach(found)
-            else:
-                self._boot(images)
-        self.timeline.end(event)
+        with self.timeline.during("start", f"start {self.name}"):
+            _process.sweep(self.engine)
+            images = self._find_images()
+            with self._lock:
+                found = self.engine.containers({"label": [f"{label('cluster')}={self.name}"]})
+                if found:
+                    self._attach(found)
+                else:
+                    self._boot(images)
 
     def _find_images(self) -> dict[str, str]:
         """
@@ -643,11 +642,8 @@ class Cluster(FaultVerbs):
             name = f"s{len(self.snapshots()) + 1}"
         check_name(name, "a snapshot")
         self._network_or_fail()
-        event = self.timeline.begin("snapshot", f"snapshot {name}")
-        with self._lock:
-            snapshot = _snapshot.take(self, name)
-        self.timeline.end(event)
-        return snapshot
+        with self.timeline.during("snapshot", f"snapshot {name}"), self._lock:
+            return _snapshot.take(self, name)
 
     def snapshots(self) -> dict[str, Snapshot]:
         """
@@ -679,11 +675,9 @@ class Cluster(FaultVerbs):
                 )
             snapshot = found[snapshot]
         self._network_or_fail()
-        event = self.timeline.begin("restore", f"restore {snapshot.name}")
-        with self._lock:
+        with self.timeline.during("restore", f"restore {snapshot.name}") as event, self._lock:
             self._heal_for_restore()
-            booted = _snapshot.restore(self, snapshot, full)
-        self.timeline.end(event, nodes=booted)
+            event.details["nodes"] = booted = _snapshot.restore(self, snapshot, full)
         return booted
 
     def _heal_for_restore(self) -> None:

@@ -48,7 +48,9 @@ class Evidence:
     lines: list[LogLine]
     until: float
 
-    def page(self, title: str = "", facts: Mapping[str, str] | None = None, failure: str = "") -> str:
+    def page(
+        self, title: str = "", facts: Mapping[str, str] | None = None, failure: str = ""
+    ) -> str:
         """
         Draw the timeline.
 
@@ -67,6 +69,9 @@ class Evidence:
         title: str = "",
         facts: Mapping[str, str] | None = None,
         failure: str = "",
+        *,
+        logs: bool = True,
+        timeline: bool = True,
     ) -> list[str]:
         """
         Write all of it down.
@@ -75,16 +80,22 @@ class Evidence:
         :param title: As for :meth:`page`.
         :param facts: As for :meth:`page`.
         :param failure: As for :meth:`page`.
+        :param logs: Write the logs (default: yes).
+        :param timeline: Write the timeline (default: yes).
         :returns: The pathnames of the files.
         :raises StateError: They cannot be written.
         """
-        files = {f"{name}/engine.log": text.encode() for name, text in self.printed.items()}
-        for name, logs in self.logs.items():
-            for path, log in logs.items():
-                files[name + os.path.normpath(f"/{path}")] = log.data
-        timeline = json.dumps(self.cluster.timeline.as_dict(self.since), indent=1, default=str)
-        files["timeline.json"] = f"{timeline}\n".encode()
-        files["timeline.html"] = self.page(title, facts, failure).encode()
+        files: dict[str, bytes] = {}
+        if logs:
+            for name, text in self.printed.items():
+                files[f"{name}/engine.log"] = text.encode()
+            for name, each in self.logs.items():
+                for path, log in each.items():
+                    files[name + path] = log.data
+        if timeline:
+            told = json.dumps(self.cluster.timeline.as_dict(self.since), indent=1, default=str)
+            files["timeline.json"] = f"{told}\n".encode()
+            files["timeline.html"] = self.page(title, facts, failure).encode()
         for name, data in files.items():
             path = os.path.join(directory, name)
             try:
@@ -97,7 +108,11 @@ class Evidence:
 
 
 def gather(
-    cluster: Cluster, since: float = 0.0, sizes: Mapping[tuple[str, str], int] | None = None
+    cluster: Cluster,
+    since: float = 0.0,
+    sizes: Mapping[tuple[str, str], int] | None = None,
+    *,
+    logs: bool = True,
 ) -> Evidence:
     """
     Find out what can be known about a cluster. Its nodes do not notice.
@@ -105,29 +120,32 @@ def gather(
     :param cluster: The cluster, in whatever state.
     :param since: The moment it is about, on the cluster's timeline (default: the beginning).
     :param sizes: How large the logs were then, from :func:`log_sizes` (default: they were empty).
+    :param logs: Read the logs (default: yes).
     :returns: The evidence.
     """
 
     def look(node: Node) -> tuple[str, dict[str, LogFile]]:
+        if not logs:
+            return "", {}
         return cluster.engine.logs(node.container_id, ENGINE_LINES), _logs.read_logs(node)
 
     looked = call_all({node.name: node for node in cluster.nodes}, look)
-    logs = {name: logs for name, (_, logs) in looked.items()}
+    files = {name: each for name, (_, each) in looked.items()}
     before = sizes or {}
     written = {
         (name, path): log.since(before.get((name, path), 0))
-        for name, each in logs.items()
+        for name, each in files.items()
         for path, log in each.items()
     }
     events = cluster.timeline.events
     lines = [
         line
         for (name, path), text in written.items()
-        for line in _logs.parse_lines(logs[name][path], text, cluster.timeline.wall, events)
+        for line in _logs.parse_lines(files[name][path], text, cluster.timeline.wall, events)
         if line.moment is None or line.moment >= since - _logs.SLACK
     ]
     printed = {name: printed for name, (printed, _) in looked.items()}
-    return Evidence(cluster, since, printed, logs, written, lines, cluster.timeline.now())
+    return Evidence(cluster, since, printed, files, written, lines, cluster.timeline.now())
 
 
 def log_sizes(cluster: Cluster) -> dict[tuple[str, str], int]:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
-    from redock.cluster._cluster import Cluster
     from redock.cluster._node import Node
     from redock.cluster._timeline import Event
 
@@ -234,7 +233,7 @@ def year_of(moment: float) -> int:
     """
     import datetime
 
-    return datetime.datetime.fromtimestamp(moment, datetime.timezone.utc).year
+    return datetime.datetime.fromtimestamp(moment, datetime.UTC).year
 
 
 def parse_lines(log: LogFile, text: str, wall: float, events: Iterable[Event]) -> list[LogLine]:
@@ -247,9 +246,7 @@ def parse_lines(log: LogFile, text: str, wall: float, events: Iterable[Event]) -
     :param events: What happened: the clock of a node may have been put wrong.
     :returns: The lines.
     """
-    skews = [
-        event for event in events if event.kind == "clock_skew" and log.node in event.nodes
-    ]
+    skews = [event for event in events if event.kind == "clock_skew" and log.node in event.nodes]
     found: list[LogLine] = []
     for line in text.splitlines():
         if not line.strip():

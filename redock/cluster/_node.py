@@ -4,7 +4,6 @@ One node of a cluster: run commands in it, wait for things, put files into it, b
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import re
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from redock.cluster._cluster import Cluster
     from redock.cluster._fault import Fault
     from redock.cluster._spec import NodeSpec
-    from redock.cluster._timeline import Event
 
 __all__ = ["LogMark", "Node", "NodeSet"]
 
@@ -378,22 +376,6 @@ class Node:
 
     # Waiting.
 
-    @contextlib.contextmanager
-    def _waiting(self, what: str) -> Iterator[Event]:
-        """
-        Let the timeline tell of a wait, in place of the commands it consists of.
-
-        :param what: What is waited for.
-        :returns: A context manager that yields the event.
-        """
-        event = self.cluster.timeline.begin("wait", f"wait {what}", (self.name,))
-        try:
-            yield event
-        except BaseException as error:
-            self.cluster.timeline.end(event, failed=type(error).__name__)
-            raise
-        self.cluster.timeline.end(event)
-
     def _until(
         self,
         what: str,
@@ -412,7 +394,7 @@ class Node:
         :raises Timeout: The time is over.
         """
         pause = 0.02
-        with self._waiting(what) as event:
+        with self.cluster.timeline.during("wait", f"wait {what}", (self.name,)) as event:
             while True:
                 event.details["attempts"] = event.details.get("attempts", 0) + 1
                 found = attempt()
@@ -489,7 +471,7 @@ class Node:
         """
         loop = f"until {condition}; do sleep 0.05; done"
         words = ("sh", "-c", loop, "sh", *arguments)
-        with self._waiting(f"for {goal}"):
+        with self.cluster.timeline.during("wait", f"wait for {goal}", (self.name,)):
             try:
                 done = self._run(words, timeout)
             except Timeout as error:
@@ -543,9 +525,7 @@ class Node:
         :param timeout: Seconds to wait at most (default: 60).
         :raises Timeout: It did not in time.
         """
-        self._wait_remotely(
-            path, '[ -e "$1" ]', [path], timeout, f"{path} did not come into being"
-        )
+        self._wait_remotely(path, '[ -e "$1" ]', [path], timeout, f"{path} did not come into being")
 
     def wait_for_service(self, service: str, timeout: float = TIMEOUT) -> None:
         """
@@ -556,9 +536,7 @@ class Node:
         :raises Timeout: It did not in time.
         """
         condition = 'supervisorctl status "$1" | grep -q RUNNING'
-        self._wait_remotely(
-            service, condition, [service], timeout, f"{service} was not running"
-        )
+        self._wait_remotely(service, condition, [service], timeout, f"{service} was not running")
 
     def log_mark(self, path: str) -> LogMark:
         """

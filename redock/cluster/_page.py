@@ -279,7 +279,7 @@ def date(moment: float) -> str:
     """
     import datetime
 
-    when = datetime.datetime.fromtimestamp(moment, datetime.timezone.utc)
+    when = datetime.datetime.fromtimestamp(moment, datetime.UTC)
     return f"{when:%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -322,7 +322,9 @@ def item_for_event(event: Event, evidence: Evidence) -> Item:
     """
     details = dict(event.details)
     booted = details.pop("nodes", ()) if event.kind == "restore" else ()
-    groups = tuple(tuple(group) for group in details.pop("groups", None) or ())
+    sides = details.pop("groups", None) or ()
+    # The shapes of a nemesis have no sides: each node hears others.
+    groups = tuple(tuple(side) for side in sides if isinstance(side, (list, tuple)))
     for name in ("fault", "status"):
         if not details.get(name) or name == "fault":
             details.pop(name, None)
@@ -371,8 +373,7 @@ def draw(picture: Picture, failed: bool) -> Iterator[str]:
     names = ("step of the test", "network", "power", "disk, clock", "cluster", "waiting",
              "command", "log line")  # fmt: skip
     keys = "".join(
-        f'<span class="key {kind}">{name}</span>'
-        for kind, name in zip(legend, names, strict=True)
+        f'<span class="key {kind}">{name}</span>' for kind, name in zip(legend, names, strict=True)
     )
     yield f'<div class="tools"><span class="zoom"></span><span class="legend">{keys}</span></div>'
     yield '<div class="chart"><div class="inner">'
@@ -382,7 +383,8 @@ def draw(picture: Picture, failed: bool) -> Iterator[str]:
     yield '</div><div class="names">'
     for lane in picture.lanes.values():
         yield f'<div style="height:{lane.height}px">{text(lane.name) or "<i>cluster</i>"}</div>'
-    yield f'</div><div class="plot" data-span="{picture.span:.6f}" style="height:{picture.height}px">'
+    yield f'</div><div class="plot" data-span="{picture.span:.6f}"'
+    yield f'style="height:{picture.height}px">'
     for lane in picture.lanes.values():
         yield f'<div class="lane" style="top:{lane.top}px;height:{lane.height}px"></div>'
     for item in picture.bands:

@@ -24,12 +24,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["KEPT", "Watchdog", "labels", "remove_cluster", "run_id", "sweep"]
+__all__ = [
+    "Watchdog",
+    "is_kept",
+    "join_run",
+    "keep",
+    "labels",
+    "remove_cluster",
+    "remove_run",
+    "run_id",
+    "sweep",
+]
 
 logger = logging.getLogger("redock.cluster")
-
-#: What the name of a network ends with whose cluster somebody wanted to keep.
-KEPT = "KEEP"
 
 
 def host_id() -> str:
@@ -66,7 +73,21 @@ def run_id() -> str:
 
     :returns: Twelve hexadecimal digits; another one after a fork.
     """
-    return make_run_id(os.getpid())
+    return joined.get(os.getpid(), ("", ""))[0] or make_run_id(os.getpid())
+
+
+#: Processes that are part of a run of several: the run and the name of each in it.
+joined: dict[int, tuple[str, str]] = {}
+
+
+def join_run(run: str, worker: str = "") -> None:
+    """
+    Make this process a part of a run; what it makes carries the name of that.
+
+    :param run: The name of the run.
+    :param worker: The name of this process in it (default: none).
+    """
+    joined[os.getpid()] = (run, worker)
 
 
 @functools.cache
@@ -86,8 +107,10 @@ def labels() -> dict[str, str]:
 
     :returns: The labels.
     """
+    worker = joined.get(os.getpid(), ("", ""))[1]
     return {
         label("run"): run_id(),
+        **({label("worker"): worker} if worker else {}),
         label("process"): process_id() or "",
         label("host"): host_id(),
         label("user"): str(os.getuid()),
@@ -135,6 +158,29 @@ def sweep(engine: Engine) -> list[str]:
             # Another process may be doing the same.
             logger.warning("Cluster %s: %s", cluster, error)
         removed.append(cluster)
+    return removed
+
+
+def remove_run(engine: Engine, run: str) -> list[str]:
+    """
+    Remove the clusters that are left of a run, except those somebody wanted to keep.
+
+    :param engine: The engine.
+    :param run: The name of the run.
+    :returns: The names of the clusters.
+    """
+    marks = {"label": [f"{label('run')}={run}"]}
+    found = [each["Labels"] for each in engine.containers(marks) + engine.networks(marks)]
+    removed = []
+    for cluster in dict.fromkeys(filter(None, (each.get(label("cluster")) for each in found))):
+        if not is_kept(engine, cluster):
+            logger.info("Removing cluster %s: its test run is over", cluster)
+            try:
+                remove_cluster(engine, cluster)
+            except RedockError as error:
+                # A watchdog may be doing the same.
+                logger.warning("Cluster %s: %s", cluster, error)
+            removed.append(cluster)
     return removed
 
 

@@ -44,7 +44,7 @@ logger = logging.getLogger("redock.cluster")
 
 REPOSITORY = "redock-snapshot"
 #: What a commit must not hand on: these labels made the container a node.
-BLANKED = (*_machines.BLANKED_LABELS, "address", "name", "process", "run", "host")
+BLANKED = (*_machines.BLANKED_LABELS, "address", "name", "process", "run", "host", "worker")
 #: Where owners keep what was on the disks in memory.
 DISKS = "/var/lib/redock"
 
@@ -109,14 +109,22 @@ def take(cluster: Cluster, name: str) -> Snapshot:
         if node.state == "gone":
             raise NotFound(f"node {node.name} has gone: nothing of it can be saved", 404)
     frozen: list[Node] = []
+    refused: list[str] = []
 
     def freeze(node: Node) -> None:
-        try:
-            engine.pause(node.container_id)
-        except EngineError:
-            # Without power, or frozen by a fault already; anything else is found out below.
-            return
-        frozen.append(node)
+        # The kernel may give up on a node whose programs are just being started.
+        for pause in (0.0, 0.1, 0.5):
+            time.sleep(pause)
+            try:
+                engine.pause(node.container_id)
+            except EngineError as error:
+                refused.append(str(error))
+                if node.state != "running":
+                    # Without power, or frozen by a fault already.
+                    return
+            else:
+                frozen.append(node)
+                return
 
     def save(node: Node) -> str:
         keep_disks(node, name)
@@ -134,7 +142,8 @@ def take(cluster: Cluster, name: str) -> Snapshot:
         call_all(nodes, freeze)
         moving = {n for n, state in cluster.states().items() if state not in ("paused", "exited")}
         if moving:
-            raise EngineError(f"the engine did not freeze {', '.join(sorted(moving))}")
+            names = ", ".join(sorted(moving))
+            raise EngineError(f"the engine did not freeze {names}: {'; '.join(refused)}")
         images = call_all(nodes, save)
     finally:
         for request in [engine.begin_unpause(node.container_id) for node in frozen]:

@@ -145,7 +145,21 @@ class Timeline:
         :param nodes: The nodes it concerns (default: the whole cluster).
         :returns: A context manager that yields the event.
         """
-        event = self.begin("step", text, nodes)
+        with self.during("step", text, nodes) as event:
+            yield event
+
+    @contextlib.contextmanager
+    def during(self, kind: str, text: str, nodes: Iterable[str] = ()) -> Iterator[Event]:
+        """
+        Record something that goes on for as long as a ``with`` block runs.
+
+        :param kind: What kind of thing.
+        :param text: What happens, for people.
+        :param nodes: The nodes it concerns.
+        :returns: A context manager that yields the event; an error that ends the block becomes
+                  part of it.
+        """
+        event = self.begin(kind, text, nodes)
         try:
             yield event
         except BaseException as error:

@@ -60,6 +60,7 @@ GROUND_UP = [
     "bootstrap",
     "provision",
     "cluster",
+    "pytest_plugin",
     "doctor",
     "_arguments",
     "_logging",
