@@ -74,11 +74,14 @@ class Running:
         names = [name for marker in item.iter_markers("requires_fault") for name in marker.args]
         if not names:
             return
-        try:
-            for name in names:
+        reason = ""
+        for name in names:
+            try:
                 self.capabilities().require(name)
-        except FaultUnsupported as error:
-            self.give_up(str(error))
+            except FaultUnsupported as error:
+                reason = str(error)
+        if reason:
+            self.give_up(reason)
 
     def capabilities(self) -> Capabilities:
         """
@@ -137,8 +140,11 @@ class Running:
         try:
             return (yield)
         except FaultUnsupported as error:
-            self.give_up(str(error))
-            raise
+            if self.session.options.strict_faults:
+                raise
+            reason = str(error)
+        self.give_up(reason)
+        return None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
