@@ -32,7 +32,7 @@ setup(
     long_description_content_type="text/x-rst",
     license="MIT",
     packages=find_packages(include=["redock", "redock.*"]),
-    package_data={"redock": ["py.typed"], "redock.cluster": ["page.css", "page.js"]},
+    package_data={"redock": ["py.typed", "cluster/*.c", "cluster/page.*"]},
     python_requires=">=3.11",
     install_requires=find_requirements(),
     extras_require={

@@ -711,6 +711,14 @@ class Engine:
         answer = self.request("GET", "/volumes", "list volumes", query=query)
         return list((answer or {}).get("Volumes") or ())
 
+    def info(self) -> dict[str, Any]:
+        """
+        Get what the engine says about itself and its host.
+
+        :returns: The API's description.
+        """
+        return dict(self.request("GET", "/info", "describe itself"))
+
     def version(self) -> dict[str, Any]:
         """
         Get the version of the engine.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     R = TypeVar("R")
     T = TypeVar("T")
 
-__all__ = ["call_all", "run_all"]
+__all__ = ["call_all", "raise_all", "run_all"]
 
 
 def run_all(
@@ -90,10 +90,22 @@ def call_all(
         returned[name] = function(items[name])
 
     failed = run_all({name: name for name in items}, work, workers, on_error)
+    raise_all(failed, f"{len(failed)} of {len(items)} failed")
+    return {name: returned[name] for name in items}
+
+
+def raise_all(failed: Mapping[str, Exception], words: str = "") -> None:
+    """
+    Raise the error that happened, or one that stands for several.
+
+    :param failed: The errors by the name of what failed; none is fine.
+    :param words: What the message of the latter begins with (default: how many failed).
+    :raises RedockError: The only one.
+    :raises SeveralFailed: There are several.
+    """
     for error in failed.values():
         if len(failed) == 1 or not isinstance(error, RedockError):
             raise error
     if failed:
         reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
-        raise SeveralFailed(f"{len(failed)} of {len(items)} failed: {reasons}", failed)
-    return {name: returned[name] for name in items}
+        raise SeveralFailed(f"{words or f'{len(failed)} failed'}: {reasons}", failed)

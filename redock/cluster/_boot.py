@@ -14,6 +14,7 @@ import os
 
 from redock import _machines, _recipe
 from redock._engine import KIND, label
+from redock.cluster import _clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -174,6 +175,32 @@ def disk_mounts(place: Place, spec: NodeSpec, labels: Mapping[str, str]) -> list
     ]
 
 
+def clock_mounts(
+    place: Place, spec: NodeSpec, labels: Mapping[str, str], *, read_only: bool
+) -> list[dict[str, Any]]:
+    """
+    Describe where the offset of a node's clock is, see :mod:`redock.cluster._clock`.
+
+    :param place: The node.
+    :param spec: What the node is to be.
+    :param labels: The labels of the volume.
+    :param read_only: Who has it may not change it. Who may has it first, and the engine fills
+                      the new volume with what is at that place in the image.
+    :returns: The API's mounts; none for a node with the clock of the host.
+    """
+    if spec.clock is None:
+        return []
+    return [
+        {
+            "Type": "volume",
+            "Source": f"redock-{place.instance}-clock",
+            "Target": _clock.DIRECTORY,
+            "ReadOnly": read_only,
+            "VolumeOptions": {"NoCopy": read_only, "Labels": {**labels, KIND: "volume"}},
+        }
+    ]
+
+
 def owner_configuration(
     place: Place, spec: NodeSpec, image: str, network: Network, extra: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -202,7 +229,10 @@ def owner_configuration(
             "PortBindings": {
                 _machines.SSH_PORT: [{"HostIp": _machines.LOOPBACK, "HostPort": str(place.port)}]
             },
-            "Mounts": disk_mounts(place, spec, labels),
+            "Mounts": [
+                *disk_mounts(place, spec, labels),
+                *clock_mounts(place, spec, labels, read_only=False),
+            ],
         },
         "NetworkingConfig": {
             "EndpointsConfig": {
@@ -240,7 +270,11 @@ def system_configuration(
     }
     host: dict[str, Any] = {
         "NetworkMode": f"container:{owner}",
-        "Mounts": [identity, *disk_mounts(place, spec, labels)],
+        "Mounts": [
+            identity,
+            *disk_mounts(place, spec, labels),
+            *clock_mounts(place, spec, labels, read_only=True),
+        ],
     }
     if spec.memory is not None:
         host["Memory"] = host["MemorySwap"] = spec.memory

@@ -7,13 +7,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 
 from redock import _identity, _include, _machines, _ssh
 from redock._engine import KIND, Engine, label
 from redock._files import Lock, path_in_home
 from redock._parallel import call_all
 from redock._process import Deadline
-from redock.cluster import _boot, _images, _network, _process, _snapshot
+from redock.cluster import _boot, _clock, _images, _network, _process, _snapshot
 from redock.cluster._faults import FaultVerbs
 from redock.cluster._node import Node, NodeSet
 from redock.cluster._spec import ClusterSpec, make_nodes, read_spec
@@ -118,6 +119,8 @@ class Cluster(FaultVerbs):
         self.network: _network.Network | None = None
         self.nodes = NodeSet([])
         self.active_faults: list[Fault] = []
+        #: Held while faults are made and healed, which a nemesis does in a thread of its own.
+        self.breaking = threading.RLock()
         self.standbys = standbys
         self.stagehand = _snapshot.Stagehand(self, standbys)
 
@@ -215,7 +218,7 @@ class Cluster(FaultVerbs):
         images = {}
         for spec in self.spec.nodes:
             provision = spec.provision if spec.packages or spec.provision else None
-            same = repr((spec.base, spec.image, sorted(spec.packages), provision))
+            same = repr((spec.base, spec.image, spec.clock, sorted(spec.packages), provision))
             if same not in made:
                 made[same] = _images.find_image(self.engine, spec)
             images[spec.name] = made[same]
@@ -544,10 +547,15 @@ class Cluster(FaultVerbs):
                 return
             logger.warning("The network of node %s had ended: starting it again", node.name)
         self.engine.begin_start(node.owner_id).result()
-        # What was made in the old network went with it.
+        # What was made in the old network went with it; in those of other nodes it is left.
         for fault in self.faults:
-            if node.name in fault.nodes and fault.kind not in ("pause", "kill"):
-                fault.forget()
+            if node.name in fault.nodes and fault.in_network:
+                try:
+                    fault.heal()
+                except RedockError as error:
+                    logger.warning("Healing %s: %s", fault.text, error)
+                    fault.forget()
+        _clock.settle(node)
         node.touched = True
 
     def _network_or_fail(self) -> _network.Network:
@@ -621,8 +629,9 @@ class Cluster(FaultVerbs):
         """End what goes on in the background, and let the nodes be."""
         self.stagehand.close()
         for node in self.nodes:
-            if node._shell is not None:
-                node._shell.close()
+            for program in (node._shell, node._delayer):
+                if program is not None:
+                    program.close()
 
     # Snapshots.
 

@@ -8,11 +8,18 @@ import itertools
 import logging
 
 from redock._engine import Engine
-from redock.errors import EngineError, NoContainerRunning, NotFound, RedockError
+from redock._parallel import raise_all
+from redock.errors import (
+    EngineError,
+    FaultUnsupported,
+    NoContainerRunning,
+    NotFound,
+    RedockError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Any
 
@@ -47,6 +54,8 @@ class Fault:
     kind = "fault"
     #: Whether it holds where a restore does not reach.
     outlives_restore = False
+    #: Whether it goes with the network namespace of a node.
+    in_network = True
 
     def __init__(self, cluster: Cluster, nodes: Iterable[Node], text: str, **details: Any) -> None:
         self.cluster = cluster
@@ -82,21 +91,40 @@ class Fault:
         """
         for name in self.nodes:
             self.cluster[name].touched = True
-        try:
-            self.make()
-        except BaseException:
+        with self.cluster.breaking:
             try:
-                self.unmake()
-            except RedockError as error:
-                logger.debug("After a fault that could not be made: %s", error)
-            raise
-        self.active = True
-        logger.debug("Fault: %s", self.text)
-        self.event = self.cluster.timeline.begin(
-            self.kind, self.text, self.nodes, fault=self.id, **self.details
-        )
-        self.cluster.active_faults.append(self)
+                self.make()
+            except BaseException as error:
+                try:
+                    self.unmake()
+                except RedockError as failure:
+                    logger.debug("After a fault that could not be made: %s", failure)
+                self.explain(error)
+                raise
+            self.active = True
+            logger.debug("Fault: %s", self.text)
+            self.event = self.cluster.timeline.begin(
+                self.kind, self.text, self.nodes, fault=self.id, **self.details
+            )
+            self.cluster.active_faults.append(self)
         return self
+
+    def explain(self, error: BaseException) -> None:
+        """
+        Find out whether a fault could not be made because the engine cannot make such faults.
+
+        :param error: Why it could not be made.
+        :raises FaultUnsupported: It cannot make such faults at all.
+        """
+        known = (EngineError, FaultUnsupported, NoContainerRunning)
+        if not isinstance(error, RedockError) or isinstance(error, known):
+            return
+        try:
+            self.cluster.capabilities.require(self.kind)
+        except FaultUnsupported as reason:
+            raise reason from error
+        except RedockError as failure:
+            logger.debug("Looking for the reason: %s", failure)
 
     def heal(self) -> None:
         """
@@ -104,20 +132,19 @@ class Fault:
 
         :raises RedockError: It could not be done, or something of it is left.
         """
-        if not self.active:
-            return
-        self.unmake()
-        self.active = False
-        self.cluster.active_faults.remove(self)
-        self.cluster.timeline.end(self.event)
-        logger.debug("Healed: %s", self.text)
+        with self.cluster.breaking:
+            if self.active:
+                self.unmake()
+                logger.debug("Healed: %s", self.text)
+                self.forget()
 
     def forget(self) -> None:
         """What it was made in has gone, and the fault with it."""
-        if self.active:
-            self.active = False
-            self.cluster.active_faults.remove(self)
-            self.cluster.timeline.end(self.event)
+        with self.cluster.breaking:
+            if self.active:
+                self.active = False
+                self.cluster.active_faults.remove(self)
+                self.cluster.timeline.end(self.event)
 
     def make(self) -> None:
         """Break it."""
@@ -140,6 +167,7 @@ class Pause(Fault):
     """The processes of nodes are frozen: they are there, and do not answer."""
 
     kind = "pause"
+    in_network = False
 
     def make(self) -> None:
         """Freeze them."""
@@ -154,31 +182,37 @@ class Pause(Fault):
 
     def unmake(self) -> None:
         """Thaw them."""
-        for node in self.targets():
-            if any(
-                other is not self and other.kind == "pause" and node.name in other.nodes
-                for other in self.cluster.active_faults
-            ):
-                continue
-            thaw(self.cluster.engine, node)
+        held = {
+            name
+            for other in self.cluster.active_faults
+            if other is not self and other.kind == "pause"
+            for name in other.nodes
+        }
+        each_of(
+            [node for node in self.targets() if node.name not in held],
+            lambda node: thaw(self.cluster.engine, node),
+        )
 
 
 class Kill(Fault):
     """Nodes are without power."""
 
     kind = "kill"
+    in_network = False
 
     def make(self) -> None:
         """Take their power away."""
         for node in self.targets():
             node.disconnect()
-        pending = [
-            (node, self.cluster.engine.begin_kill(node.container_id, self.details["signal"]))
+        signal = self.details["signal"]
+        pending = {
+            node.name: self.cluster.engine.begin_kill(node.container_id, signal)
             for node in self.targets()
-        ]
-        for node, request in pending:
+        }
+
+        def finish(node: Node) -> None:
             try:
-                request.result()
+                pending[node.name].result()
             except NotFound as error:
                 raise cannot(node, "kill", error) from error
             except EngineError as error:
@@ -188,10 +222,29 @@ class Kill(Fault):
                 elif node.state == "running":
                     raise cannot(node, "kill", error) from error
 
+        each_of(self.targets(), finish)
+
     def unmake(self) -> None:
         """Boot them with the disks they had."""
-        for node in self.targets():
-            self.cluster.boot_again(node)
+        each_of(self.targets(), self.cluster.boot_again)
+
+
+def each_of(nodes: Iterable[Node], function: Callable[[Node], object]) -> None:
+    """
+    Do something to nodes, one after the other; a failure stops none of the others.
+
+    :param nodes: The nodes.
+    :param function: Does it.
+    :raises RedockError: It failed for one.
+    :raises SeveralFailed: It failed for several.
+    """
+    failed: dict[str, Exception] = {}
+    for node in nodes:
+        try:
+            function(node)
+        except RedockError as error:
+            failed[node.name] = error
+    raise_all(failed)
 
 
 def thaw(engine: Engine, node: Node) -> None:

@@ -4,6 +4,7 @@ The disks that nodes start from: base images, saved machines, and what provision
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import logging
@@ -12,12 +13,14 @@ import os
 from redock._engine import KIND, Engine, label
 from redock._files import Lock, path_in_home, read_bytes
 from redock._image import Image
+from redock.cluster import _clock
 from redock.errors import ImageUnavailable, InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
+    from redock.api import Container
     from redock.bootstrap import Bootstrap
     from redock.cluster._spec import NodeSpec
 
@@ -42,9 +45,22 @@ def find_image(engine: Engine, spec: NodeSpec) -> str:
     :raises RedockError: The base image could not be made, or provisioning failed.
     """
     start = find_start(engine, spec)
+    if spec.clock:
+        start = find_clock(engine, start)
     if not spec.packages and spec.provision is None:
         return start
-    number = fingerprint(spec, start)
+    return keep(engine, fingerprint(spec, start), lambda name: provision(engine, spec, start, name))
+
+
+def keep(engine: Engine, number: str, make: Callable[[str], None]) -> str:
+    """
+    Find a disk that is kept; it is made when it is missing, by one process at a time.
+
+    :param engine: The engine.
+    :param number: The hash of what goes into it.
+    :param make: Called with the name of the image to make.
+    :returns: The id of the image.
+    """
     name = f"{REPOSITORY}:{number}"
     described = engine.inspect_image(name)
     if described is None:
@@ -52,10 +68,32 @@ def find_image(engine: Engine, spec: NodeSpec) -> str:
         with Lock(path, f"the provisioned disk {number}", timeout=PATIENCE):
             described = engine.inspect_image(name)
             if described is None:
-                provision(engine, spec, start, name)
+                make(name)
                 described = engine.inspect_image(name)
     assert described is not None
     return str(described["Id"])
+
+
+def find_clock(engine: Engine, start: str) -> str:
+    """
+    Find the disk of a node whose clock can be wrong, see :mod:`redock.cluster._clock`.
+
+    :param engine: The engine.
+    :param start: The id of the image it starts from.
+    :returns: The id of the image.
+    """
+
+    def make(name: str) -> None:
+        logger.info("Making a clock that can be wrong (once: the disk is kept)")
+        with machine(engine, start, name) as (_, host):
+            library = _clock.compile_library(host)
+        # Another machine: what it took to compile it is not left on the disk.
+        with machine(engine, start, name) as (container, host):
+            _clock.install_library(host, library)
+            save(container, name, "a clock that can be wrong")
+
+    inputs = ["clock", start, _clock.source(), _clock.COMPILE, _clock.LIBRARY, _clock.OFFSET]
+    return keep(engine, hash_of(inputs), make)
 
 
 def find_start(engine: Engine, spec: NodeSpec) -> str:
@@ -93,7 +131,16 @@ def fingerprint(spec: NodeSpec, start: str) -> str:
     :param start: The id of the image it starts from.
     :returns: Twenty hexadecimal digits.
     """
-    inputs = [start, sorted(spec.packages), source_of(spec)]
+    return hash_of([start, sorted(spec.packages), source_of(spec)])
+
+
+def hash_of(inputs: Sequence[object]) -> str:
+    """
+    Get the hash of what goes into a disk.
+
+    :param inputs: Values whose representation says everything.
+    :returns: Twenty hexadecimal digits.
+    """
     return hashlib.sha256(repr(inputs).encode()).hexdigest()[:20]
 
 
@@ -129,17 +176,35 @@ def source_of(spec: NodeSpec) -> str:
 
 def provision(engine: Engine, spec: NodeSpec, start: str, name: str) -> None:
     """
-    Make a provisioned disk: on a machine of its own, which is saved and thrown away.
+    Make a provisioned disk.
 
     :param engine: The engine.
     :param spec: What the node is to be.
     :param start: The id of the image to start from.
     :param name: The name of the image to make.
     """
+    logger.info("Provisioning %s (once: the disk is kept)", spec.name)
+    with machine(engine, start, name) as (container, host):
+        if spec.packages:
+            host.packages(*spec.packages)
+        if spec.provision is not None:
+            find_function(spec.provision)(host)
+        save(container, name, f"provisioned: {', '.join(spec.packages) or 'by a script'}")
+
+
+@contextlib.contextmanager
+def machine(engine: Engine, start: str, name: str) -> Iterator[tuple[Container, Bootstrap]]:
+    """
+    Start a machine to make a disk on; it is thrown away in the end.
+
+    :param engine: The engine.
+    :param start: The id of the image to start from.
+    :param name: The name of the image to make.
+    :returns: Yields the machine, and configuration management for it.
+    """
     from redock.api import Container
     from redock.bootstrap import Bootstrap
 
-    logger.info("Provisioning %s (once: the disk is kept)", spec.name)
     # Another name until it is complete: an interrupted run leaves nothing that looks ready.
     building = Image(REPOSITORY, f"{name.rpartition(':')[2]}-{os.getpid()}-building")
     engine.tag_image(start, *building.key)
@@ -147,17 +212,24 @@ def provision(engine: Engine, spec: NodeSpec, start: str, name: str) -> None:
     try:
         container.start()
         with Bootstrap(container.ssh_alias) as host:
-            if spec.packages:
-                host.packages(*spec.packages)
-            if spec.provision is not None:
-                find_function(spec.provision)(host)
-        container.commit(f"provisioned: {', '.join(spec.packages) or 'by a script'}")
-        assert container.image.id
-        engine.tag_image(container.image.id, *name.rsplit(":", 1))
+            yield container, host
     finally:
         if container._find_machine() is not None:
             container.kill()
         engine.remove_image(building.name, force=True)
+
+
+def save(container: Container, name: str, message: str) -> None:
+    """
+    Save the disk of a machine.
+
+    :param container: The machine.
+    :param name: The name of the image to make.
+    :param message: What is on it.
+    """
+    container.commit(message)
+    assert container.image.id
+    container.engine.tag_image(container.image.id, *name.rsplit(":", 1))
 
 
 def find_function(provision: Callable[[Bootstrap], object] | str) -> Callable[[Bootstrap], object]:

@@ -1,5 +1,5 @@
 """
-Breaking a cluster at random, so that it can be done again: shapes of partitions, schedules, their driver.
+Breaking a cluster at random, and again in the same way: shapes, schedules, and their driver.
 
 Shapes and schedules are functions of a seed and nothing else. A schedule is a
 list of plain records, which JSON can express; whoever finds a mistake with one
@@ -17,8 +17,9 @@ import threading
 import time
 
 from redock._names import shown
+from redock._parallel import raise_all
 from redock.cluster._faults import FaultVerbs
-from redock.errors import FaultUnsupported, InvalidArgument, RedockError, SeveralFailed, Timeout
+from redock.errors import FaultUnsupported, InvalidArgument, RedockError, Timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -537,7 +538,7 @@ class Nemesis:
                 fault.heal()
             except RedockError as error:
                 failed[fault.text] = error
-        raise_all(failed, "could not be healed")
+        raise_all(failed, f"{len(failed)} faults could not be healed")
 
     def wait(self, timeout: float | None = None) -> None:
         """
@@ -572,19 +573,4 @@ class Nemesis:
         except RedockError as error:
             self.errors["heal"] = error
         self.cluster.timeline.end(self.event, steps=len(self.history), errors=len(self.errors))
-        raise_all(self.errors, "of the nemesis failed")
-
-
-def raise_all(failed: Mapping[str, Exception], what: str) -> None:
-    """
-    Raise the error that happened, or one for all of them.
-
-    :param failed: The errors by what they happened in; may be empty.
-    :param what: What failed, for the message.
-    """
-    if len(failed) == 1:
-        (error,) = failed.values()
-        raise error
-    if failed:
-        reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
-        raise SeveralFailed(f"{len(failed)} {what}: {reasons}", failed)
+        raise_all(self.errors, f"{len(self.errors)} steps of the nemesis failed")

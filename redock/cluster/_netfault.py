@@ -30,7 +30,16 @@ if TYPE_CHECKING:
 
     Pairs = Iterable[tuple[Node, Node]]
 
-__all__ = ["TABLE", "PacketFault", "pairs_around", "pairs_between", "rule_for"]
+__all__ = [
+    "TABLE",
+    "DuplicateFault",
+    "PacketFault",
+    "chance_of",
+    "in_owner",
+    "pairs_around",
+    "pairs_between",
+    "rule_for",
+]
 
 #: What the names of the tables begin with; no other program's do.
 TABLE = "redock_"
@@ -51,6 +60,8 @@ class PacketFault(Fault):
     """
 
     outlives_restore = True
+    #: The family of its tables.
+    family = "inet"
 
     def __init__(
         self,
@@ -117,8 +128,8 @@ class PacketFault(Fault):
 
         def take(node: Node) -> None:
             script = (
-                f"nft delete table inet {self.table} 2>/dev/null;"
-                f" if nft list table inet {self.table} >/dev/null 2>&1;"
+                f"nft delete table {self.family} {self.table} 2>/dev/null;"
+                f" if nft list table {self.family} {self.table} >/dev/null 2>&1;"
                 f" then echo the rules are still there; exit 1; fi"
             )
             try:
@@ -138,7 +149,9 @@ class PacketFault(Fault):
 
         def count(node: Node) -> int:
             listed = in_owner(
-                node, f"nft list table inet {self.table}", f"read the rules of node {node.name}"
+                node,
+                f"nft list table {self.family} {self.table}",
+                f"read the rules of node {node.name}",
             )
             return sum(
                 int(line.split("packets ")[1].split()[0])
@@ -147,6 +160,36 @@ class PacketFault(Fault):
             )
 
         return call_all(self.receivers(), count)
+
+
+class DuplicateFault(PacketFault):
+    """
+    Packets from some nodes to others arrive twice, all or some of them.
+
+    The copy comes in over the loopback interface, after the rules that drop packets have let
+    the first one pass.
+    """
+
+    family = "ip"
+
+    def rules(self, receiver: str) -> str:
+        """
+        Write the rules for one node.
+
+        :param receiver: Its name.
+        :returns: A file for ``nft -f``.
+        """
+        addresses = ", ".join(self.senders[receiver])
+        words = f"{self.chance} counter dup to {self.cluster[receiver].ip}"
+        return (
+            f"table ip {self.table} {{\n"
+            f"  chain arriving {{\n"
+            f"    type filter hook input priority 100; policy accept;\n"
+            f'    iif "lo" accept\n'
+            f"    ip saddr {{ {addresses} }} {words}\n"
+            f"  }}\n"
+            f"}}\n"
+        )
 
 
 def in_owner(node: Node, script: str, what: str) -> str:
@@ -214,3 +257,14 @@ def rule_for(port: int | None, proto: str | None) -> str:
     if proto == "icmp":
         raise InvalidArgument("drop: icmp has no ports")
     return f"{proto or 'tcp'} dport {port}"
+
+
+def chance_of(percent: float) -> str:
+    """
+    Write which packets are meant by chance.
+
+    :param percent: How many of a hundred.
+    :returns: Words for nft; none for all of them, which it would refuse to compare with.
+    """
+    number = max(1, round(percent * 1000))
+    return f"numgen random mod 100000 < {number}" if number < 100_000 else ""

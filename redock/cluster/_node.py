@@ -12,6 +12,7 @@ import threading
 from redock import _connection, _ssh
 from redock._process import Deadline, run
 from redock._result import Result, quote
+from redock.cluster._queues import Delayer
 from redock.cluster._shell import Shell
 from redock.errors import (
     ConnectionFailed,
@@ -103,6 +104,7 @@ class Node:
         self.stdin: Stream | None = None
         self.opening = threading.Lock()
         self._shell: Shell | None = None
+        self._delayer: Delayer | None = None
 
     def __repr__(self) -> str:
         return f"Node({self.name!r})"
@@ -151,6 +153,15 @@ class Node:
         if self._shell is None or self._shell.container != self.owner_id:
             self._shell = Shell(self.engine, self.owner_id)
         return self._shell
+
+    @property
+    def delayer(self) -> Delayer:
+        """What holds packets back that reach the node."""
+        if self._delayer is None or self._delayer.container != self.owner_id:
+            if self._delayer is not None:
+                self._delayer.close()
+            self._delayer = Delayer(self.engine, self.owner_id)
+        return self._delayer
 
     # State.
 
@@ -735,6 +746,24 @@ class Node:
         :param timeout: Seconds for all of it (default: 60).
         """
         self.cluster.reboot(self, timeout)
+
+    def clock_skew(self, offset: str | float) -> Fault:
+        """
+        Let its clock be wrong.
+
+        :param offset: ``"+300s"``, ``"-1h"``, ``"2d"``, or a number of seconds.
+        :returns: The fault, see :meth:`Cluster.clock_skew`.
+        """
+        return self.cluster.clock_skew(self, offset)
+
+    def disk_full(self, path: str) -> Fault:
+        """
+        Leave no room on one of its disks.
+
+        :param path: Where the disk is mounted: one of ``NodeSpec.disks``.
+        :returns: The fault.
+        """
+        return self.cluster.disk_full(self, path)
 
 
 def shorten(command: tuple[str, ...]) -> str:

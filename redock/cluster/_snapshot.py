@@ -27,6 +27,7 @@ from redock._engine import KIND, label
 from redock._parallel import call_all
 from redock._process import Deadline
 from redock.cluster import _boot
+from redock.cluster._disk import BALLAST
 from redock.cluster._process import labels
 from redock.errors import EngineError, NotFound, RedockError, StateError
 
@@ -184,7 +185,8 @@ def keep_disks(node: Node, name: str) -> None:
     """
     for number, path in enumerate(node.spec.disks):
         node.shell.check(
-            f"mkdir -p {DISKS} && tar -C {path} --numeric-owner -cf {DISKS}/{name}.{number}.tar .",
+            f"mkdir -p {DISKS} && tar -C {path} --numeric-owner --exclude='./{BALLAST}*'"
+            f" -cf {DISKS}/{name}.{number}.tar .",
             f"keep what is on {path} of node {node.name}",
             timeout=120,
         )

@@ -49,6 +49,8 @@ class NodeSpec:
     :param cpus: The most processors it may use, for instance 0.5 (default: no limit).
     :param disks: Sizes of disks of its own by mount point, ``{"/var/lib/redis": "64m"}``; they
                   are in memory and can be made full.
+    :param clock: ``"fake"`` for a clock of its own, which can be wrong (default: that of the
+                  host). See :meth:`Cluster.clock_skew` for what it cannot do.
     :param logs: The pathnames of the logs of its programs, perhaps with ``*``: what
                  :meth:`Cluster.collect` and the reports of failed tests are to have.
     :raises InvalidName: The name is not a host name of at most 30 lower case characters.
@@ -64,6 +66,7 @@ class NodeSpec:
     memory: str | int | None = None
     cpus: float | None = None
     disks: Mapping[str, str | int] = dataclasses.field(default_factory=dict)
+    clock: str | None = None
     logs: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -86,6 +89,10 @@ class NodeSpec:
             object.__setattr__(self, "memory", parse_size(self.memory))
         if self.cpus is not None and not 0 < float(self.cpus) <= 4096:
             raise InvalidArgument(f"cpus of node {self.name}: {self.cpus!r} is not above 0")
+        if self.clock not in (None, "fake"):
+            raise InvalidArgument(
+                f"clock of node {self.name}: {shown(self.clock)} is not 'fake', the only kind"
+            )
         if self.base and self.image:
             raise InvalidArgument(f"node {self.name}: give either a base or an image")
 
