@@ -69,10 +69,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
     :param config: pytest's configuration.
     """
-    for marker, meaning in MARKERS.items():
-        config.addinivalue_line("markers", f"{marker}: {meaning}")
     import importlib.util
 
+    from redock.pytest_plugin import _options
+
+    # A mistake is told before anything is done.
+    _options.read(config)
+    for marker, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{marker}: {meaning}")
     if importlib.util.find_spec("testinfra") is not None:
         from redock.pytest_plugin import _testinfra
 

@@ -7,6 +7,8 @@ get the first node of their cluster; for all others it is what it was.
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 TYPE_CHECKING = False
@@ -22,9 +24,7 @@ def register(config: pytest.Config) -> None:
 
     :param config: pytest's configuration.
     """
-    import testinfra.plugin
-
-    theirs = config.pluginmanager.is_registered(testinfra.plugin)
+    theirs = config.pluginmanager.is_registered(sys.modules.get("testinfra.plugin"))
     # After theirs, so that ours is found first.
     config.pluginmanager.register(Over() if theirs else Alone(), "redock-testinfra")
 

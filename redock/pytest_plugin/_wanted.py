@@ -29,7 +29,7 @@ def settings_for(item: pytest.Item) -> dict[str, Any]:
     """
     settings: dict[str, Any] = {}
     for node, marker in reversed(list(item.iter_markers_with_node("cluster"))):
-        said = dict(marker.kwargs)
+        said = settings_of(marker.kwargs)
         if len(marker.args) > 1 or (marker.args and "nodes" in said):
             raise pytest.UsageError(
                 f"{node.nodeid}: cluster(...) takes the nodes and settings by name"
