@@ -22,7 +22,7 @@ from redock.errors import RedockError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = [
     "Watchdog",
@@ -139,14 +139,11 @@ def sweep(engine: Engine) -> list[str]:
     :param engine: The engine.
     :returns: The names of the clusters.
     """
-    orphans: dict[str, None] = {}
-    for container in engine.containers({"label": [label("process")]}):
-        marks = container["Labels"]
-        if is_orphan(marks):
-            orphans.setdefault(marks.get(label("cluster"), ""))
-    for network in engine.networks({"label": [label("process")]}):
-        if is_orphan(network["Labels"]):
-            orphans.setdefault(network["Labels"].get(label("cluster"), ""))
+    orphans = dict.fromkeys(
+        marks.get(label("cluster"))
+        for marks in labels_of(engine, label("process"))
+        if is_orphan(marks)
+    )
     removed = []
     for cluster in filter(None, orphans):
         if is_kept(engine, cluster):
@@ -161,6 +158,19 @@ def sweep(engine: Engine) -> list[str]:
     return removed
 
 
+def labels_of(engine: Engine, wanted: str) -> Iterator[Mapping[str, str]]:
+    """
+    Find what is left of clusters: nodes, networks, and disks that were saved.
+
+    :param engine: The engine.
+    :param wanted: A label it has.
+    :returns: Yields the labels of each.
+    """
+    for find in (engine.containers, engine.networks, engine.images):
+        for each in find({"label": [wanted]}):
+            yield each["Labels"]
+
+
 def remove_run(engine: Engine, run: str) -> list[str]:
     """
     Remove the clusters that are left of a run, except those somebody wanted to keep.
@@ -169,10 +179,9 @@ def remove_run(engine: Engine, run: str) -> list[str]:
     :param run: The name of the run.
     :returns: The names of the clusters.
     """
-    marks = {"label": [f"{label('run')}={run}"]}
-    found = [each["Labels"] for each in engine.containers(marks) + engine.networks(marks)]
+    found = labels_of(engine, f"{label('run')}={run}")
     removed = []
-    for cluster in dict.fromkeys(filter(None, (each.get(label("cluster")) for each in found))):
+    for cluster in dict.fromkeys(filter(None, (marks.get(label("cluster")) for marks in found))):
         if not is_kept(engine, cluster):
             logger.info("Removing cluster %s: its test run is over", cluster)
             try:
