@@ -8,6 +8,7 @@ get the first node of their cluster; for all others it is what it was.
 from __future__ import annotations
 
 import sys
+import types
 
 import pytest
 
@@ -24,9 +25,12 @@ def register(config: pytest.Config) -> None:
 
     :param config: pytest's configuration.
     """
-    theirs = config.pluginmanager.is_registered(sys.modules.get("testinfra.plugin"))
+    # One that was blocked is registered as None.
+    theirs = sys.modules.get("testinfra.plugin") in filter(None, config.pluginmanager.get_plugins())
     # After theirs, so that ours is found first.
-    config.pluginmanager.register(Over() if theirs else Alone(), "redock-testinfra")
+    ours = types.ModuleType("redock_testinfra")
+    vars(ours)["host"] = in_front if theirs else alone
+    config.pluginmanager.register(ours, "redock-testinfra")
 
 
 def host_for(request: pytest.FixtureRequest) -> Any:
@@ -42,25 +46,19 @@ def host_for(request: pytest.FixtureRequest) -> Any:
     return testinfra.get_host(f"ssh://{node.ssh_alias}", ssh_config=node.ssh_config)
 
 
-class Alone:
-    """The fixture where pytest-testinfra is no plugin of this run."""
+@pytest.fixture(scope="module", name="host")
+def alone(request: pytest.FixtureRequest) -> Any:
+    """The first node of the cluster, for pytest-testinfra."""
+    return host_for(request)
 
-    @pytest.fixture(scope="module")
-    def host(self, request: pytest.FixtureRequest) -> Any:
-        """The first node of the cluster, for pytest-testinfra."""
+
+@pytest.fixture(scope="module", name="host")
+def in_front(request: pytest.FixtureRequest, host: Any) -> Any:
+    """The first node of the cluster; in tests without one, what pytest-testinfra says."""
+    from redock.pytest_plugin._session import RedockSession
+
+    item = RedockSession.of(request.config).item
+    names = getattr(item, "fixturenames", ())
+    if item is not None and ("base_cluster" in names or item.get_closest_marker("cluster")):
         return host_for(request)
-
-
-class Over:
-    """The fixture in front of the one of pytest-testinfra."""
-
-    @pytest.fixture(scope="module")
-    def host(self, request: pytest.FixtureRequest, host: Any) -> Any:
-        """The first node of the cluster; in tests without one, what pytest-testinfra says."""
-        from redock.pytest_plugin._session import RedockSession
-
-        item = RedockSession.of(request.config).item
-        names = getattr(item, "fixturenames", ())
-        if item is not None and ("base_cluster" in names or item.get_closest_marker("cluster")):
-            return host_for(request)
-        return host
+    return host

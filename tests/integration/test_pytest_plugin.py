@@ -17,6 +17,8 @@ import pytest
 
 from redock._engine import Engine, label
 from redock.cluster import Cluster, _process, list_clusters
+from redock.cluster._collect import gather, log_sizes
+from redock.errors import Timeout
 
 from .conftest import Home, ssh
 from .harness import PATIENCE, ROUNDS, wait_for
@@ -457,3 +459,96 @@ def workers(engine: Engine, controller: int) -> list[int]:
         if status.exists() and f"PPid:\t{controller}\n" in status.read_text():
             found.append(int(pid))
     return found
+
+
+def test_testinfra_looks_at_the_first_node(suite: Suite, engine: Engine) -> None:
+    suite.write(
+        test_infra="""
+            import pytest
+
+            @pytest.mark.cluster(nodes=["seen"])
+            def test_node(host, cluster):
+                assert host.check_output("hostname") == "seen"
+                assert host.file("/etc/passwd").contains("root")
+        """,
+        test_other="""
+            import os
+
+            def test_this_machine(host):
+                assert host.check_output("hostname") == os.uname().nodename
+        """,
+    )
+    output = suite.run(passed=2)
+    assert "test_node[local]" in output, "both plugins are at work"
+    assert leftovers(engine, "run", run_of(output)) == []
+    # Without the plugin of pytest-testinfra the fixture is ours alone.
+    output = suite.run("-p", "no:pytest11.testinfra", "test_infra.py", passed=1)
+    assert "PASSED test_infra.py::test_node\n" in output
+
+
+@pytest.fixture(scope="module")
+def two(home: Home) -> Iterator[Cluster]:
+    """Two nodes with logs."""
+    logs = ["/var/log/app*.log"]
+    with Cluster(nodes=2, name=f"t{os.getpid()}-evidence", logs=logs) as cluster:
+        yield cluster
+
+
+def test_evidence_is_collected_from_nodes_in_any_state(two: Cluster, tmp_path: Path) -> None:
+    two.nodes.run('echo "$(date -u +%FT%T.%N) $(hostname) is fine" >/var/log/app1.log')
+    base = two.snapshot("base")
+    sizes = log_sizes(two)
+    assert sizes == {(name, "/var/log/app1.log"): 41 for name in ("n1", "n2")}
+    # Nobody notices that anything was collected: nothing has to be rewound.
+    assert two.collect(tmp_path / "quiet")
+    assert two.restore(base) == []
+    mark = two.timeline.now()
+    two["n1"].succeed('echo "$(date -u +%FT%T.%N) error 17" >>/var/log/app1.log')
+    two["n2"].succeed("ln -s app1.log /var/log/app2.log; echo no time >>/var/log/app1.log")
+    with two["n1"].kill(), two["n2"].pause():
+        evidence = gather(two, mark, sizes)
+        files = evidence.write(str(tmp_path / "evidence"), "what was seen")
+    assert {os.path.relpath(file, tmp_path / "evidence") for file in files} == {
+        "timeline.json",
+        "timeline.html",
+        "n1/engine.log",
+        "n2/engine.log",
+        "n1/var/log/app1.log",
+        "n2/var/log/app1.log",
+        "n2/var/log/app2.log",
+    }
+    whole = (tmp_path / "evidence/n1/var/log/app1.log").read_text()
+    assert "n1 is fine" in whole and "error 17" in whole
+    assert "supervisord started" in (tmp_path / "evidence/n2/engine.log").read_text()
+    assert evidence.written["n2", "/var/log/app1.log"] == "no time\n"
+    (line,) = (line for line in evidence.lines if line.node == "n1")
+    assert line.moment is not None and line.level == "error"
+    # It is where it happened: after the command began that wrote it, before the power was cut.
+    begun = {event.kind: event.began for event in two.timeline.since(mark)}
+    command = next(event for event in two.timeline.since(mark) if event.nodes == ("n1",))
+    assert command.began <= line.moment <= begun["kill"]
+
+
+def test_commands_are_on_the_timeline(two: Cluster) -> None:
+    node = two["n1"]
+    mark = two.timeline.now()
+    node.run("echo bad >&2; exit 3")
+    node.wait_until_succeeds("true")
+    node.wait_for_file("/etc/passwd")
+    node.succeed("echo a word >/var/log/app9.log")
+    node.wait_for_log("w.rd", "/var/log/app9.log")
+    with pytest.raises(Timeout):
+        node.wait_for_port(4242, timeout=0.2)
+    found = [(event.kind, event.text) for event in two.timeline.since(mark)]
+    assert found == [
+        ("run", "echo bad >&2; exit 3"),
+        ("wait", "wait until true succeeds"),
+        ("wait", "wait for /etc/passwd"),
+        ("run", "echo a word >/var/log/app9.log"),
+        ("wait", "wait for 'w.rd' in /var/log/app9.log"),
+        ("log", "a word"),
+        ("wait", "wait for port 4242"),
+    ]
+    first, *_, last = two.timeline.since(mark)
+    assert first.details == {"status": 3, "output": "bad"}
+    assert last.details == {"failed": "Timeout"}
