@@ -129,6 +129,7 @@ def gather(
             return "", {}
         return cluster.engine.logs(node.container_id, ENGINE_LINES), _logs.read_logs(node)
 
+    until = cluster.timeline.now()
     looked = call_all({node.name: node for node in cluster.nodes}, look)
     files = {name: each for name, (_, each) in looked.items()}
     before = sizes or {}
@@ -145,7 +146,7 @@ def gather(
         if line.moment is None or line.moment >= since - _logs.SLACK
     ]
     printed = {name: printed for name, (printed, _) in looked.items()}
-    return Evidence(cluster, since, printed, files, written, lines, cluster.timeline.now())
+    return Evidence(cluster, since, printed, files, written, lines, until)
 
 
 def log_sizes(cluster: Cluster) -> dict[tuple[str, str], int]:

@@ -214,7 +214,7 @@ def render(evidence: Evidence, title: str, facts: Mapping[str, str], failure: st
         '<table class="facts">',
         *(f"<tr><th>{text(name)}</th><td>{text(fact)}</td></tr>" for name, fact in told.items()),
         "</table>",
-        *([f"<details open><summary>Failure</summary><pre>{text(failure)}</pre></details>"]
+        *([f"<details><summary>{text(gist(failure))}</summary><pre>{text(failure)}</pre></details>"]
           if failure else []),
         *draw(picture, bool(failure)),
         *tabulate(items),
@@ -268,6 +268,17 @@ def text(value: str) -> str:
               HTML does not allow, are replaced.
     """
     return escape("".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in value))
+
+
+def gist(failure: str) -> str:
+    """
+    Choose the line that says the most about a failure.
+
+    :param failure: What pytest says about it, or any text.
+    :returns: The first line that pytest marks as the error, else the last line.
+    """
+    lines = [line for line in failure.splitlines() if line.strip()] or ["it failed"]
+    return next((line[1:].strip() for line in lines if line.startswith("E ")), lines[-1])
 
 
 def date(moment: float) -> str:
@@ -505,11 +516,12 @@ def tabulate(items: Iterable[Item]) -> Iterator[str]:
         at = "" if item.began is None else f"{item.began:.3f}"
         took = item.ended - (item.began or 0.0)
         length = "goes on" if item.open else f"{took:.3f}" if took >= 0.0005 else ""
+        what = item.text.removeprefix(f"{item.kind} ")[:LONGEST]
         notes = "\n".join(f"{name}: {value}" for name, value in item.notes.items())
         yield (
             f'<tr id="e{item.number}" class="{item.family} {item.bad}"><td>{at}</td>'
             f"<td>{length}</td><td>{text(', '.join(item.nodes))}</td>"
-            f"<td><em>{text(item.kind)}</em> {text(item.text[:LONGEST])}</td>"
+            f"<td><em>{text(item.kind)}</em> {text(what)}</td>"
             f"<td>{text(notes[:LONGEST])}</td></tr>"
         )
     yield "</tbody></table>"

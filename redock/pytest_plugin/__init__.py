@@ -106,8 +106,8 @@ def uses_redock(item: pytest.Item) -> bool:
     :param item: The test.
     :returns: True when it does.
     """
-    return not FIXTURES.isdisjoint(getattr(item, "fixturenames", ())) or bool(
-        item.get_closest_marker("requires_fault")
+    return not FIXTURES.isdisjoint(getattr(item, "fixturenames", ())) or any(
+        item.get_closest_marker(name) for name in ("cluster", "requires_fault")
     )
 
 

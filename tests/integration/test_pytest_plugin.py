@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import redock
 from redock._engine import Engine, label
 from redock.cluster import Cluster, _process, list_clusters
 from redock.cluster._collect import gather, log_sizes
@@ -459,6 +460,18 @@ def workers(engine: Engine, controller: int) -> list[int]:
         if status.exists() and f"PPid:\t{controller}\n" in status.read_text():
             found.append(int(pid))
     return found
+
+
+def test_the_quick_start_works_when_it_is_pasted(suite: Suite) -> None:
+    page = Path(redock.__file__).parents[1] / "docs" / "pytest.rst"
+    found = re.search(r"code-block:: python\n\n(.*?)\n\n\S", page.read_text(), re.DOTALL)
+    assert found
+    suite.write(test_redis=found[1])
+    output = suite.run("--redock-artifacts=art", passed=2, failed=1)
+    assert "test_no_write_is_lost - AssertionError: assert '\\n' == 'red" in output
+    drawn = (suite.directory / "art/test_redis-test_no_write_is_lost/timeline.html").read_text()
+    assert "partition</em> n1 | n2,n3" in drawn
+    assert "Connection with replica" in drawn, "the log of Redis"
 
 
 def test_testinfra_looks_at_the_first_node(suite: Suite, engine: Engine) -> None:
