@@ -468,7 +468,7 @@ def test_the_quick_start_works_when_it_is_pasted(suite: Suite) -> None:
     assert found
     suite.write(test_redis=found[1])
     output = suite.run("--redock-artifacts=art", passed=2, failed=1)
-    assert "test_no_write_is_lost - AssertionError: assert '\\n' == 'red" in output
+    assert r"AssertionError: assert '\n' == 'red\n'" in output
     drawn = (suite.directory / "art/test_redis-test_no_write_is_lost/timeline.html").read_text()
     assert "partition</em> n1 | n2,n3" in drawn
     assert "Connection with replica" in drawn, "the log of Redis"
