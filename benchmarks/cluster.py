@@ -139,6 +139,70 @@ def commands(figures: Figures, rounds: int) -> None:
             node.run("true")
 
 
+#: Faults of the network that concern all nodes.
+FAULTS: dict[str, Callable[[Cluster], Any]] = {
+    "partition": lambda cluster: cluster.partition(["n1"], ["n2"], ["n3"]),
+    "loss": lambda cluster: cluster.loss(cluster.nodes, 5),
+    "duplicate": lambda cluster: cluster.duplicate(cluster.nodes, 5),
+    "bandwidth": lambda cluster: cluster.bandwidth(cluster.nodes, "10mbit"),
+    "latency": lambda cluster: cluster.latency(cluster.nodes, "10ms"),
+    "reorder": lambda cluster: cluster.reorder(cluster.nodes, 5),
+    "corrupt": lambda cluster: cluster.corrupt(cluster.nodes, 5),
+}
+#: Milliseconds of latency that are looked at, and by how many they may be wrong.
+DELAYS, EXACT = (10, 50, 100), 1.0
+
+#: Answers, and asks: packets with one byte, one after the other.
+ECHO = """
+import socket, statistics, sys, time
+peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+if len(sys.argv) == 1:
+    peer.bind(("", 7))
+    while True:
+        peer.sendto(*peer.recvfrom(100))
+peer.connect((sys.argv[1], 7))
+peer.settimeout(5)
+times = []
+for _ in range(int(sys.argv[2])):
+    began = time.monotonic()
+    peer.send(b"x")
+    peer.recv(100)
+    times.append((time.monotonic() - began) * 1000)
+    time.sleep(0.002)
+print(*times)
+"""
+
+
+def network_faults(figures: Figures, rounds: int) -> None:
+    """How long it takes to make and heal each fault, and how exact a latency is."""
+    with three() as cluster:
+        n1, n2, _ = cluster
+        # What the engine can is found out once.
+        assert cluster.capabilities["latency"]
+        for _ in range(rounds * 2):
+            for kind, make in FAULTS.items():
+                # The processes that hold packets are started by the first one.
+                begins = kind == "latency" and "latency first" not in figures.times
+                made: list[Any] = []
+                figures.note(
+                    f"{kind} first" if begins else kind,
+                    lambda make=make, made=made: made.append(make(cluster)),  # type: ignore[misc]
+                )
+                figures.note(f"{kind} healed", made[0].heal)
+        for node in (n1, n2):
+            node.put(ECHO.encode(), "/echo.py")
+        n2.run("setsid python3 /echo.py >/dev/null 2>&1 </dev/null &")
+        n2.wait_until_succeeds("ss -Hlun 'sport = :7' | grep -q .")
+        print("how exact latency is", file=sys.stderr)
+        for _ in range(rounds):
+            for delay in (0, *DELAYS):
+                fault = cluster.latency("n1", delay / 1000, to="n2") if delay else None
+                words = n1.succeed("python3", "/echo.py", "n2", "40", timeout=120)
+                figures.times.setdefault(f"answer {delay}", []).extend(map(float, words.split()))
+                if fault is not None:
+                    fault.heal()
+
+
 def suites(figures: Figures, tests: int) -> None:
     """What users feel: many tests on three nodes, each from a clean state."""
 
@@ -208,8 +272,17 @@ def report(figures: Figures, tests: int) -> None:
     row("three nodes: restored, without replacements", "restore cold", 500, "recreate", 0.45)
     row("three nodes: snapshot", "snapshot", 350)
     row("node.run('true')", "run", 20)
-    row("three nodes: a fault of the network made", "fault", 50)
+    row("three nodes: isolated", "fault", 50)
     row("three nodes: and healed", "heal", 50)
+    for kind in FAULTS:
+        row(f"three nodes: {kind}", kind, 50)
+        row("three nodes: and healed", f"{kind} healed", 50)
+    row("three nodes: the first latency", "latency first")
+    for delay in DELAYS:
+        late = figures.median(f"answer {delay}") - figures.median("answer 0")
+        good = abs(late - delay) <= EXACT
+        title = f"latency of {delay} ms: answers are later by"
+        print(f"{title:52}{late:8.2f} {delay + EXACT:7.0f}{'' if good else '   OVER'}")
     row("a node crashed, and back", "crash")
     if "suite restore" in figures.times:
         row(f"{tests} tests on three nodes: restore", "suite restore", None, "suite recreate")
@@ -233,6 +306,7 @@ def main() -> None:
                 boots(figures, bench, count, max(1, min(3, options.rounds)))
             rewinds(figures, options.rounds)
             commands(figures, options.rounds)
+            network_faults(figures, options.rounds)
             if options.tests:
                 suites(figures, options.tests)
             # Threads of ours must not be at work when times are printed.

@@ -27,13 +27,13 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         r"py:.*",
-        r"(collections\.abc|docker|execnet|executor|os|pathlib|subprocess|types|typing)\..*",
+        r"(collections\.abc|docker|execnet|executor|os|pathlib|random|subprocess|types|typing)\..*",
     ),
     # Names that are imported for the type checker only, as they stand in the source.
     (
         r"py:class",
-        r"(AbstractContextManager|Any|Callable|Client|Engine|Iterable|Iterator|Mapping|Path|Place"
-        r"|Provision|Result|Sequence|Some|Stream|TracebackType|Mapping\[str|re\.Match)",
+        r"(AbstractContextManager|Any|Callable|Chance|Client|Engine|Iterable|Iterator|Mapping|Path|Place"
+        r"|Provision|Result|Sequence|Some|Stream|TracebackType|Unheard|Mapping\[str|re\.Match)",
     ),
     (r"py:.*", r"redock\.(\w+\.)?_.*"),
 ]

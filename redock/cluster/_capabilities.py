@@ -99,7 +99,7 @@ class Capabilities(Mapping[str, Capability]):
         :returns: What makes it.
         :raises FaultUnsupported: It cannot be made; says why.
         """
-        able = self._all.get(name) or Capability(name, "", "there is no such fault")
+        able = self._all.get(name, Capability(name, "", "there is no such fault"))
         if not able:
             raise FaultUnsupported(f"{name} cannot be made with this engine: {able.reason}")
         return able.backend

@@ -540,13 +540,14 @@ class Cluster(FaultVerbs):
             )
             node.owner_id = self.engine.create_container(node.place.owner_name, config)
         else:
-            if state["Running"] and not state.get("Paused"):
-                return
-            if state.get("Paused"):
-                self.engine.pause(node.owner_id, resume=True)
+            if state["Running"]:
+                node.owner_since = state["StartedAt"]
+                if state.get("Paused"):
+                    self.engine.pause(node.owner_id, resume=True)
                 return
             logger.warning("The network of node %s had ended: starting it again", node.name)
         self.engine.begin_start(node.owner_id).result()
+        node.owner_since = self.engine.inspect_container(node.owner_id)["State"]["StartedAt"]
         # What was made in the old network went with it; in those of other nodes it is left.
         for fault in self.faults:
             if node.name in fault.nodes and fault.in_network:

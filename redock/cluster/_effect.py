@@ -50,4 +50,4 @@ def either(one: float, other: float) -> float:
     :param other: That of the other.
     :returns: The probability.
     """
-    return 1 - (1 - one) * (1 - other)
+    return min(1.0, one + other - one * other)

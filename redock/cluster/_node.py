@@ -90,6 +90,8 @@ class Node:
         self.place = place
         #: The engine's id of the container that holds address, port and network faults.
         self.owner_id = ""
+        #: When that was started, as far as is known: it has another network each time.
+        self.owner_since = ""
         #: The engine's id of the container that is the machine itself.
         self.container_id = ""
         self.public_key = b""

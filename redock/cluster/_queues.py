@@ -157,45 +157,53 @@ def change(
     if queues.keys() - delayer.queues.keys():
         delayer.tell({**delayer.queues, **queues})
     if rules != delayer.rules:
-        in_owner(node, script_for(rules, delayer.rules), what)
+        known, delayer.rules = delayer.rules, None
+        try:
+            in_owner(node, script_for(rules, known), what)
+        except NotFound:
+            raise
+        except RedockError:
+            if known is None:
+                raise
+            # They are not what we left: another process was here.
+            in_owner(node, script_for(rules, None), what)
         delayer.rules = rules
     if queues != delayer.queues:
         delayer.tell(queues)
 
 
-def script_for(rules: list[str], before: list[str] | None) -> str:
+def script_for(rules: list[str], known: list[str] | None) -> str:
     """
     Write a script that replaces the rules, all at once, and looks whether that has worked.
 
     :param rules: The rules that are to be; nothing is left of the chain when there are none.
-    :param before: The rules there are; None when that is not known.
+    :param known: The rules that there are; None when that is not known, because a process that was
+                  killed may have left some.
     :returns: Text for ``sh``.
     """
     raw = "iptables -w -t raw"
     script = ""
-    if before is None:
-        # A process that was killed may have left some.
+    if known is None:
         script = (
             f"while {raw} -D {JUMP} 2>/dev/null; do :; done\n"
             f"{raw} -F {CHAIN} 2>/dev/null && {raw} -X {CHAIN}\n"
         )
+    change: list[str] = []
     if rules:
-        lines = [f":{CHAIN} - [0:0]", *rules, *([] if before else [f"-A {JUMP}"])]
+        change = [f":{CHAIN} - [0:0]", *rules, *([] if known else [f"-A {JUMP}"])]
+    elif known:
+        change = [f"-D {JUMP}", f"-F {CHAIN}", f"-X {CHAIN}"]
+    if change:
+        lines = "\n".join(["*raw", *change, "COMMIT"])
+        script += f"iptables-restore -w --noflush <<'RULES' || exit\n{lines}\nRULES\n"
+    script += f"found=$({raw} -S) || exit\ncase $found in\n"
+    if rules:
+        listed = "\n".join(rules)
+        # The chain once, led to once, and nothing else in it.
+        script += f"*'-A {JUMP}'*'-A {JUMP}'*) false ;;\n"
+        script += f"*'-N {CHAIN}'*'-A {JUMP}'*'\n{listed}') ;;\n*) false ;;\n"
     else:
-        lines = [f"-D {JUMP}", f"-F {CHAIN}", f"-X {CHAIN}"] if before else []
-    if lines:
-        restore = "\n".join(["*raw", *lines, "COMMIT"])
-        script += f"iptables-restore -w --noflush <<'RULES' || exit\n{restore}\nRULES\n"
-    if rules:
-        listed = "\n".join(sorted([f"-N {CHAIN}", *rules]))
-        return (
-            f"{script}found=$({raw} -S {CHAIN} | LC_ALL=C sort) || exit\n"
-            f'[ "$found" = \'{listed}\' ] || {{ echo "its rules are $found"; exit 1; }}'
-        )
-    return (
-        f"{script}found=$({raw} -S) || exit\n"
-        f"case $found in *{CHAIN}*) echo the rules are still there; exit 1 ;; esac\n"
         # The table goes as well when nothing is in it: it came with the first rule.
-        f"case $found in *-A\\ *) ;; *) nft delete table ip raw 2>/dev/null ;; esac\n"
-        f"true"
-    )
+        script += f"*{CHAIN}*) false ;;\n*-A\\ *) ;;\n"
+        script += "*) nft delete table ip raw 2>/dev/null || true ;;\n"
+    return f'{script}esac || {{ echo "its rules are $found"; exit 1; }}'

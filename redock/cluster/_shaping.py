@@ -130,8 +130,7 @@ def shape(node: Node, wanted: Mapping[str, Effect], what: str) -> None:
         f"''|qdisc\\ *\\ 0:\\ *) old= ;;\n"
         f"*) echo '{FOREIGN}'\"$root\"; exit 0 ;;\n"
         f"esac\n"
-        f"tc -batch - <<TREE || exit\n$old\n{batch}\nTREE\n"
-        f"tc qdisc show dev {DEVICE}"
+        f"tc -batch - <<TREE\n$old\n{batch}\nqdisc show dev {DEVICE}\nTREE"
     )
     listed = in_owner(node, script, what)
     if listed.startswith(FOREIGN):

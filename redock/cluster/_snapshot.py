@@ -26,7 +26,7 @@ from redock import _connection, _machines, _recipe
 from redock._engine import KIND, label
 from redock._parallel import call_all
 from redock._process import Deadline
-from redock.cluster import _boot
+from redock.cluster import _boot, _fault
 from redock.cluster._disk import BALLAST
 from redock.cluster._process import labels
 from redock.errors import EngineError, NotFound, RedockError, StateError
@@ -82,7 +82,7 @@ class Standby:
 
     :param container: Its id.
     :param image: The image it was made from.
-    :param owner: The owner whose network it has joined.
+    :param owner: When the owner was started whose network it has joined; it has another one then.
     :param stream: Its standard input.
     """
 
@@ -111,21 +111,19 @@ def take(cluster: Cluster, name: str) -> Snapshot:
             raise NotFound(f"node {node.name} has gone: nothing of it can be saved", 404)
     frozen: list[Node] = []
     refused: list[str] = []
+    # Those stay frozen that somebody froze.
+    held = {name for name, state in cluster.states().items() if state == "paused"}
 
     def freeze(node: Node) -> None:
-        # The kernel may give up on a node whose programs are just being started.
-        for pause in (0.0, 0.1, 0.5):
-            time.sleep(pause)
-            try:
-                engine.pause(node.container_id)
-            except EngineError as error:
-                refused.append(str(error))
-                if node.state != "running":
-                    # Without power, or frozen by a fault already.
-                    return
-            else:
-                frozen.append(node)
-                return
+        if node.name in held:
+            return
+        try:
+            _fault.freeze(engine, node)
+        except EngineError as error:
+            # Without power; anything else is found out below.
+            refused.append(str(error))
+            return
+        frozen.append(node)
 
     def save(node: Node) -> str:
         keep_disks(node, name)
@@ -366,6 +364,7 @@ def make_standby(cluster: Cluster, node: Node, image: str) -> Standby:
     try:
         stream = engine.attach(container, "stdin")
         try:
+            since = engine.inspect_container(node.owner_id)["State"]["StartedAt"]
             engine.begin_start(container).result()
         except BaseException:
             stream.close()
@@ -373,7 +372,7 @@ def make_standby(cluster: Cluster, node: Node, image: str) -> Standby:
     except BaseException:
         engine.remove_container(container)
         raise
-    return Standby(container, image, node.owner_id, stream)
+    return Standby(container, image, since, stream)
 
 
 class Stagehand:
@@ -501,7 +500,7 @@ class Stagehand:
             standby = self.ready.pop(node.name, None)
         if standby is None:
             return None
-        if standby.image == image and standby.owner == node.owner_id:
+        if standby.image == image and standby.owner == node.owner_since:
             with contextlib.suppress(NotFound):
                 state = self.cluster.engine.inspect_container(standby.container)["State"]
                 if state["Running"]:

@@ -80,12 +80,10 @@ int gettimeofday(struct timeval *restrict now, void *restrict zone)
         struct timezone *none = zone;
         none->tz_minuteswest = none->tz_dsttime = 0;
     }
-    if (now) {
-        if (clock_gettime(CLOCK_REALTIME, &precise))
-            return -1;
-        now->tv_sec = precise.tv_sec;
-        now->tv_usec = precise.tv_nsec / 1000;
-    }
+    if (clock_gettime(CLOCK_REALTIME, &precise))
+        return -1;
+    now->tv_sec = precise.tv_sec;
+    now->tv_usec = precise.tv_nsec / 1000;
     return 0;
 }
 
