@@ -95,7 +95,7 @@ class RedockSession:
         #: What all clusters of the run have in common, in their labels and names.
         self.run: str = given.get("redock_run") or os.urandom(6).hex()
         #: What everything random in the run is made from.
-        self.seed: int = given.get("redock_seed") or choose_seed(config)
+        self.seed: int = given["redock_seed"] if "redock_seed" in given else choose_seed(config)
         #: The name of the worker; empty without pytest-xdist.
         self.worker: str = given.get("workerid", "")
         #: Where temporary directories come from.
