@@ -264,7 +264,7 @@ def run_probe(engine: Engine, container: str, data: dict[str, str]) -> dict[str,
     try:
         program.open()
         while True:
-            output += program.frame(deadline)
+            output += program.read(deadline)
     except EOFError:
         pass
     finally:

@@ -26,13 +26,11 @@ if TYPE_CHECKING:
     from redock.cluster._cluster import Cluster
     from redock.cluster._node import Node
 
-__all__ = ["Fault", "Kill", "Pause", "cannot", "each_of", "freeze", "thaw"]
+__all__ = ["Fault", "Kill", "Pause", "cannot", "each_of", "thaw"]
 
 logger = logging.getLogger("redock.cluster")
 
 numbers = itertools.count(1)
-
-FREEZE_ATTEMPTS = 4
 
 
 class Fault:
@@ -175,9 +173,12 @@ class Pause(Fault):
         """Freeze them."""
         for node in self.targets():
             try:
-                freeze(self.cluster.engine, node)
+                self.cluster.engine.pause(node.container_id)
             except EngineError as error:
-                raise cannot(node, "pause", error) from error
+                if node.state != "paused":
+                    raise cannot(node, "pause", error) from error
+            if node.state != "paused":
+                raise EngineError(f"the engine did not pause node {node.name}")
 
     def unmake(self) -> None:
         """Thaw them."""
@@ -244,29 +245,6 @@ def each_of(nodes: Iterable[Node], function: Callable[[Node], object]) -> None:
         except RedockError as error:
             failed[node.name] = error
     raise_all(failed)
-
-
-def freeze(engine: Engine, node: Node) -> None:
-    """
-    Freeze a node, or find it frozen.
-
-    :param engine: The engine.
-    :param node: The node.
-    :raises EngineError: It is not frozen.
-    """
-    # A kernel that has much else to do gives up freezing after a while, and succeeds later.
-    for left in range(FREEZE_ATTEMPTS - 1, -1, -1):
-        refusal: EngineError | None = None
-        try:
-            engine.pause(node.container_id)
-        except EngineError as error:
-            refusal = error
-        # commit() and others go on with a node that is not frozen, so nothing is taken for granted.
-        state = node.state
-        if state == "paused":
-            return
-        if state != "running" or not left:
-            raise refusal or EngineError(f"the engine did not freeze node {node.name}")
 
 
 def thaw(engine: Engine, node: Node) -> None:

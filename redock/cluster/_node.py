@@ -10,13 +10,13 @@ import re
 import threading
 
 from redock import _connection, _ssh
-from redock._process import Deadline, run
+from redock._command import Line, check_command, last_words
+from redock._process import Deadline
 from redock._result import Result, quote
 from redock.cluster._queues import Delayer
 from redock.cluster._shell import Shell
 from redock.errors import (
     ConnectionFailed,
-    ExternalCommandFailed,
     InvalidArgument,
     NoContainerRunning,
     NotFound,
@@ -28,7 +28,6 @@ from redock.errors import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    import tarfile
     from collections.abc import Callable, Iterator
     from typing import Any
 
@@ -44,8 +43,6 @@ __all__ = ["LogMark", "Node", "NodeSet"]
 
 #: Seconds a command may take when nothing else is said.
 TIMEOUT = 60.0
-#: Seconds that ssh may need beyond the time a command has.
-GRACE = 5.0
 LOG_LINES = 20
 #: How much of a command, or of what it printed, is shown.
 SHOWN = 200
@@ -268,6 +265,7 @@ class Node:
         :raises Timeout: It did not end in time.
         :raises ConnectionFailed: The node does not run or cannot be reached.
         """
+<<<<<<< HEAD
         event = self.cluster.timeline.begin("run", shorten(command), (self.name,))
         try:
             done = self._run(command, timeout, input)
@@ -356,6 +354,22 @@ class Node:
             f"node {self.name} of cluster {self.cluster.name} is {self.state}:"
             f" {last_lines(result.stderr, 1) or 'its SSH server did not answer'}",
             "lost",
+=======
+        check_command(command)
+        self.touched = True
+        return self.line.run(command, timeout, check, input)
+
+    @property
+    def line(self) -> Line:
+        """The way commands take to it."""
+        return Line(
+            self.ssh_alias,
+            self.place.instance,
+            self.name,
+            f"node {self.name} of cluster {self.cluster.name}",
+            self.connect,
+            lambda: self.state,
+>>>>>>> faults
         )
 
     def succeed(self, *command: str, timeout: float = TIMEOUT, input: str | None = None) -> str:
@@ -383,7 +397,7 @@ class Node:
         result = self.run(*command, timeout=timeout, input=input)
         if result:
             raise RedockError(
-                f"{self._said(command)} succeeded, and was expected to fail{self._words(result)}"
+                f"{self.line.said(command)} succeeded, and was expected to fail{last_words(result)}"
             )
         return result
 
@@ -438,8 +452,8 @@ class Node:
             return bool(last[0])
 
         def explain() -> str:
-            shown = self._said(command).removeprefix(f"{self.name}: ")
-            words = self._words(last[0])
+            shown = self.line.said(command).removeprefix(f"{self.name}: ")
+            words = last_words(last[0])
             return f"{shown} did not succeed (last status {last[0].returncode}{words})"
 
         self._until(f"until {shorten(command)} succeeds", deadline, attempt, explain)
@@ -462,10 +476,14 @@ class Node:
             return not last[0]
 
         self._until(
+<<<<<<< HEAD
             f"until {shorten(command)} fails",
             deadline,
             attempt,
             lambda: f"{quote(command)} did not fail{self._words(last[0])}",
+=======
+            deadline, attempt, lambda: f"{quote(command)} did not fail{last_words(last[0])}"
+>>>>>>> faults
         )
         return last[0]
 
@@ -497,7 +515,7 @@ class Node:
     def _last_log(self) -> str:
         """Quote the end of what the node's programs logged, for a message."""
         try:
-            found = self._ssh(
+            found = self.line.send(
                 quote(
                     [
                         "sh",
@@ -508,7 +526,6 @@ class Node:
                     ]
                 ),
                 5.0,
-                None,
             )
         except RedockError:
             return ""
@@ -626,34 +643,23 @@ class Node:
         :param mode: Its permissions (default: those it has here; 0644 for contents).
         :raises InvalidArgument: There is no such file here, or the target is not absolute.
         """
-        import datetime
-        import tarfile
+        from redock import _archive
 
         if not target.startswith("/") or target.endswith("/"):
             raise InvalidArgument(f"put: the target {target!r} must be the whole pathname inside")
         self.touched = True
-        buffer = io.BytesIO()
-
-        def as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
-            member.uid = member.gid = 0
-            member.uname = member.gname = "root"
-            if mode is not None and member.name == target.lstrip("/"):
-                member.mode = mode
-            return member
-
-        with tarfile.open(fileobj=buffer, mode="w") as tar:
-            if isinstance(source, bytes):
-                member = tarfile.TarInfo(target.lstrip("/"))
-                member.size, member.mode = len(source), 0o644 if mode is None else mode
-                member.mtime = int(datetime.datetime.now().timestamp())
-                tar.addfile(member, io.BytesIO(source))
-            else:
-                try:
-                    tar.add(os.fspath(source), target.lstrip("/"), filter=as_root)
-                except OSError as error:
-                    raise InvalidArgument(f"put: {source}: {error.strerror}") from error
+        name = target.lstrip("/")
+        if isinstance(source, bytes):
+            permissions = 0o644 if mode is None else mode
+            pieces = _archive.pack_stream(io.BytesIO(source), name, permissions)
+        else:
+            try:
+                os.stat(source)
+            except OSError as error:
+                raise InvalidArgument(f"put: {source}: {error.strerror}") from error
+            pieces = _archive.pack(os.fspath(source), name, mode)
         try:
-            self.engine.put_archive(self.container_id, "/", buffer.getvalue())
+            self.engine.put_archive(self.container_id, "/", pieces)
         except NotFound as error:
             raise ConnectionFailed(f"node {self.name} has gone", "lost") from error
 
@@ -668,22 +674,21 @@ class Node:
         :raises NotFound: There is no such file inside.
         :raises InvalidArgument: It cannot be written here.
         """
-        import tarfile
+        from redock import _archive
 
         try:
-            packed = self.engine.get_archive(self.container_id, source)
+            packed = [self.engine.get_archive(self.container_id, source)]
         except NotFound as error:
             raise NotFound(f"node {self.name} has no file {source}", 404) from error
-        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-            members = tar.getmembers()
-            file = tar.extractfile(members[0]) if members[0].isfile() else None
-            contents = file.read() if file else b""
-            if target is not None:
-                try:
-                    unpack(tar, members, os.fspath(target))
-                except (OSError, tarfile.TarError) as error:
-                    raise InvalidArgument(f"get: cannot write {target}: {error}") from error
-        return contents
+        if target is not None:
+            path = os.path.abspath(os.fspath(target))
+            if os.path.isdir(path):
+                path = os.path.join(path, os.path.basename(source.rstrip("/")))
+            try:
+                _archive.unpack(packed, os.path.dirname(path), path, merge=True)
+            except RedockError as error:
+                raise InvalidArgument(f"get: {error}") from error
+        return _archive.file_contents(packed)
 
     # Other ways in.
 
@@ -768,6 +773,7 @@ class Node:
         return self.cluster.disk_full(self, path)
 
 
+<<<<<<< HEAD
 def shorten(command: tuple[str, ...]) -> str:
     """
     Say which command it is, in a message or on the timeline.
@@ -798,6 +804,8 @@ def unpack(tar: tarfile.TarFile, members: list[tarfile.TarInfo], target: str) ->
     tar.extractall(directory, members, filter="data")
 
 
+=======
+>>>>>>> faults
 class NodeSet:
     """
     Several nodes.

@@ -77,7 +77,7 @@ class Delayer(Program):
         output = b""
         while not output.endswith(b"\n") or not output.startswith(b"{"):
             try:
-                output += self.frame(deadline)
+                output += self.read(deadline)
             except EOFError as error:
                 # What Python says when it cannot even start.
                 words = output.decode("utf-8", "replace").strip().rpartition("\n")[2]

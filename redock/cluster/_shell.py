@@ -44,7 +44,6 @@ class Program:
         self.container = container
         self.command = command
         self.stream: Stream | None = None
-        self.buffer = b""
         self.lock = threading.Lock()
 
     def open(self) -> Stream:
@@ -56,46 +55,24 @@ class Program:
         """
         if self.stream is None:
             _, self.stream = self.engine.begin_exec(self.container, self.command, stdin=True)
-            self.buffer = b""
         return self.stream
 
-    def frame(self, deadline: Deadline) -> bytes:
+    def read(self, deadline: Deadline) -> bytes:
         """
-        Read one piece of output: eight bytes of header, of which four are its length.
+        Read one piece of what it prints.
 
         :param deadline: When to give up.
         :returns: The piece.
+        :raises EOFError: It has ended.
+        :raises Timeout: Nothing came in time.
         """
-        header = self.exactly(8, deadline)
-        return self.exactly(int.from_bytes(header[4:], "big"), deadline)
-
-    def exactly(self, count: int, deadline: Deadline) -> bytes:
-        """
-        Read a number of bytes.
-
-        :param count: How many.
-        :param deadline: When to give up.
-        :returns: Exactly that many.
-        :raises EOFError: The shell has ended.
-        :raises Timeout: They did not come in time.
-        """
-        assert self.stream is not None
-        if self.stream.arrived:
-            self.buffer, self.stream.arrived = self.buffer + self.stream.arrived, b""
-        while len(self.buffer) < count:
-            self.stream.socket.settimeout(max(0.001, deadline.remaining))
-            try:
-                data = self.stream.socket.recv(65536)
-            except TimeoutError:
-                raise Timeout(
-                    f"a command in the container {self.container[:12]}"
-                    f" did not end within {deadline.seconds:g} seconds"
-                ) from None
-            if not data:
-                raise EOFError("no more output")
-            self.buffer += data
-        data, self.buffer = self.buffer[:count], self.buffer[count:]
-        return data
+        try:
+            return self.open().frame(deadline)[1]
+        except TimeoutError:
+            raise Timeout(
+                f"a command in the container {self.container[:12]}"
+                f" did not end within {deadline.seconds:g} seconds"
+            ) from None
 
     def close(self) -> None:
         """End its input."""
@@ -163,7 +140,7 @@ class Shell(Program):
         stream.write(text.encode())
         output = b""
         while output.count(MARK) < 2:
-            output += self.frame(deadline)
+            output += self.read(deadline)
         printed, status, _ = output.rsplit(MARK, 2)
         return Result([script], int(status), printed.decode("utf-8", "replace"))
 

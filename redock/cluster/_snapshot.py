@@ -26,7 +26,7 @@ from redock import _connection, _machines, _recipe
 from redock._engine import KIND, label
 from redock._parallel import call_all
 from redock._process import Deadline
-from redock.cluster import _boot, _fault
+from redock.cluster import _boot
 from redock.cluster._disk import BALLAST
 from redock.cluster._process import labels
 from redock.errors import EngineError, NotFound, RedockError, StateError
@@ -111,16 +111,12 @@ def take(cluster: Cluster, name: str) -> Snapshot:
             raise NotFound(f"node {node.name} has gone: nothing of it can be saved", 404)
     frozen: list[Node] = []
     refused: list[str] = []
-    # Those stay frozen that somebody froze.
-    held = {name for name, state in cluster.states().items() if state == "paused"}
 
     def freeze(node: Node) -> None:
-        if node.name in held:
-            return
         try:
-            _fault.freeze(engine, node)
+            engine.pause(node.container_id)
         except EngineError as error:
-            # Without power; anything else is found out below.
+            # Without power, or frozen by a fault already; anything else is found out below.
             refused.append(str(error))
             return
         frozen.append(node)
