@@ -10,13 +10,14 @@ import re
 import threading
 
 from redock import _connection, _ssh
-from redock._command import Line, check_command, last_words
+from redock._command import Line, brief, check_command, last_words
 from redock._process import Deadline
 from redock._result import Result, quote
 from redock.cluster._queues import Delayer
 from redock.cluster._shell import Shell
 from redock.errors import (
     ConnectionFailed,
+    ExternalCommandFailed,
     InvalidArgument,
     NoContainerRunning,
     NotFound,
@@ -44,7 +45,7 @@ __all__ = ["LogMark", "Node", "NodeSet"]
 #: Seconds a command may take when nothing else is said.
 TIMEOUT = 60.0
 LOG_LINES = 20
-#: How much of a command, or of what it printed, is shown.
+#: How much of what a command printed is on the timeline.
 SHOWN = 200
 
 
@@ -265,8 +266,7 @@ class Node:
         :raises Timeout: It did not end in time.
         :raises ConnectionFailed: The node does not run or cannot be reached.
         """
-<<<<<<< HEAD
-        event = self.cluster.timeline.begin("run", shorten(command), (self.name,))
+        event = self.cluster.timeline.begin("run", brief(command), (self.name,))
         try:
             done = self._run(command, timeout, input)
         except RedockError as error:
@@ -292,72 +292,9 @@ class Node:
         :raises Timeout: It did not end in time.
         :raises ConnectionFailed: The node does not run or cannot be reached.
         """
-        if not command or not all(isinstance(word, str) and "\0" not in word for word in command):
-            raise InvalidArgument("a command is one text, or words without NUL")
-        self.touched = True
-        words = ["sh", "-c", command[0]] if len(command) == 1 else list(command)
-        remote = quote(["timeout", "--kill-after=2", f"{timeout:g}", *words])
-        result = self._ssh(remote, timeout + GRACE, input)
-        if result.returncode in (124, 137) and result.seconds >= timeout:
-            raise Timeout(
-                f"{self._said(command)} did not end within {timeout:g} seconds{self._words(result)}"
-            )
-        return Result(command, result.returncode, result.stdout, result.stderr, result.seconds)
-
-    def _said(self, command: tuple[str, ...]) -> str:
-        """Say which command it was, for a message."""
-        return f"{self.name}: {shorten(command)}"
-
-    @staticmethod
-    def _words(result: Result) -> str:
-        """Quote the end of what a command printed, for a message."""
-        output = last_lines(result.stdout + result.stderr, 5)
-        return f"; its last output: {output}" if output else ""
-
-    def _ssh(self, remote: str, timeout: float, input: str | None) -> Result:
-        """
-        Run a command over the shared connection.
-
-        :param remote: Text for the shell of root.
-        :param timeout: Seconds after which ssh is killed.
-        :param input: Its standard input.
-        :returns: What it did.
-        :raises ConnectionFailed: The node does not run or cannot be reached.
-        """
-        command = ["ssh", "-F", _ssh.config_file(), "-o", "BatchMode=yes", "-T"]
-        command += [self.ssh_alias, remote]
-        for attempt in (1, 2):
-            try:
-                self.connect(min(timeout, TIMEOUT))
-                result = run(command, input=input, timeout=timeout, check=False)
-            except Timeout as error:
-                raise Timeout(
-                    f"node {self.name} did not answer within {timeout:g} seconds;"
-                    f" it is {self.state}"
-                ) from error
-            except (RedockError, OSError) as error:
-                raise ConnectionFailed(
-                    f"node {self.name} of cluster {self.cluster.name} cannot be reached: {error}"
-                ) from error
-            if result.returncode != 255:
-                return result
-            path = _ssh.control_path(self.place.instance)
-            broken = result.stderr.startswith(("mux_", "Connection", "Control"))
-            if path is not None and os.path.exists(path) and not broken:
-                # The command itself said 255.
-                return result
-            if attempt == 2 or self.state != "running":
-                break
-            # The keeper of the connection has ended: a new one takes its place.
-            self.disconnect()
-        raise ConnectionFailed(
-            f"node {self.name} of cluster {self.cluster.name} is {self.state}:"
-            f" {last_lines(result.stderr, 1) or 'its SSH server did not answer'}",
-            "lost",
-=======
         check_command(command)
         self.touched = True
-        return self.line.run(command, timeout, check, input)
+        return self.line.run(command, timeout, input=input)
 
     @property
     def line(self) -> Line:
@@ -369,7 +306,6 @@ class Node:
             f"node {self.name} of cluster {self.cluster.name}",
             self.connect,
             lambda: self.state,
->>>>>>> faults
         )
 
     def succeed(self, *command: str, timeout: float = TIMEOUT, input: str | None = None) -> str:
@@ -456,7 +392,7 @@ class Node:
             words = last_words(last[0])
             return f"{shown} did not succeed (last status {last[0].returncode}{words})"
 
-        self._until(f"until {shorten(command)} succeeds", deadline, attempt, explain)
+        self._until(f"until {brief(command)} succeeds", deadline, attempt, explain)
         return last[0].stdout
 
     def wait_until_fails(self, *command: str, timeout: float = TIMEOUT) -> Result:
@@ -476,14 +412,10 @@ class Node:
             return not last[0]
 
         self._until(
-<<<<<<< HEAD
-            f"until {shorten(command)} fails",
+            f"until {brief(command)} fails",
             deadline,
             attempt,
-            lambda: f"{quote(command)} did not fail{self._words(last[0])}",
-=======
-            deadline, attempt, lambda: f"{quote(command)} did not fail{last_words(last[0])}"
->>>>>>> faults
+            lambda: f"{quote(command)} did not fail{last_words(last[0])}",
         )
         return last[0]
 
@@ -773,39 +705,6 @@ class Node:
         return self.cluster.disk_full(self, path)
 
 
-<<<<<<< HEAD
-def shorten(command: tuple[str, ...]) -> str:
-    """
-    Say which command it is, in a message or on the timeline.
-
-    :param command: One text for ``sh``, or the command and its arguments.
-    :returns: The text, cut off where it gets long.
-    """
-    if not all(isinstance(word, str) for word in command):
-        return repr(command)[:SHOWN]
-    return (command[0] if len(command) == 1 else quote(command))[:SHOWN]
-
-
-def unpack(tar: tarfile.TarFile, members: list[tarfile.TarInfo], target: str) -> None:
-    """
-    Unpack a file or directory out of an archive, under another name.
-
-    :param tar: The archive.
-    :param members: Its members; the first is the file or directory itself.
-    :param target: A directory to put it into, or the pathname of the copy.
-    """
-    name = members[0].name
-    directory, new = os.path.split(os.path.abspath(target))
-    if os.path.isdir(target):
-        directory, new = target, os.path.basename(name)
-    for member in members:
-        member.name = new + member.name[len(name) :]
-    # Owners inside mean nothing here, and nothing gets out of the directory (PEP 706).
-    tar.extractall(directory, members, filter="data")
-
-
-=======
->>>>>>> faults
 class NodeSet:
     """
     Several nodes.
