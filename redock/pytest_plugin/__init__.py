@@ -28,8 +28,6 @@ __all__ = [
     "redock_session",
 ]
 
-#: A test that names one of these uses redock.
-FIXTURES = frozenset(__all__)
 MARKERS = {
     "cluster(nodes, **settings)": "what the cluster of a test is to be: how many nodes, or their"
     " names or specifications, and what holds for all of them (packages, provision, ...)",
@@ -106,9 +104,11 @@ def uses_redock(item: pytest.Item) -> bool:
     :param item: The test.
     :returns: True when it does.
     """
-    return not FIXTURES.isdisjoint(getattr(item, "fixturenames", ())) or any(
-        item.get_closest_marker(name) for name in ("cluster", "requires_fault")
-    )
+    # All our fixtures need this one; those of others may have the same names as ours.
+    names = getattr(item, "fixturenames", ())
+    if "redock_session" in names or item.get_closest_marker("requires_fault"):
+        return True
+    return "host" in names and item.get_closest_marker("cluster") is not None
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -33,7 +33,18 @@ PROBE = """
 
 def test_a_run_without_clusters_does_not_notice(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(PROBE)
-    pytester.makepyfile("def test_x(tmp_path): pass")
+    # Others may have used the same names.
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def node(): return "mine"
+
+        @pytest.mark.cluster("mine")
+        def test_x(tmp_path, node): assert node == "mine"
+        """
+    )
     done = pytester.runpytest_subprocess("-v", "-p", "no:cacheprovider")
     done.assert_outcomes(passed=1)
     (line,) = (line for line in done.outlines if line.startswith("LOADED"))
