@@ -32,7 +32,7 @@ setup(
     long_description_content_type="text/x-rst",
     license="MIT",
     packages=find_packages(include=["redock", "redock.*"]),
-    package_data={"redock": ["py.typed", "cluster/*.c"]},
+    package_data={"redock": ["py.typed", "cluster/*.c", "cluster/page.*"]},
     # Where "man redock" looks, in a virtual environment as well.
     data_files=[("share/man/man1", ["docs/redock.1"])],
     python_requires=">=3.11",
@@ -46,12 +46,17 @@ setup(
             "hypothesis",
             "mypy",
             "pytest>=8",
+            "pytest-testinfra",
+            "pytest-xdist",
             "ruff",
             "sphinx>=8",
             "types-docker",
         ],
     },
-    entry_points={"console_scripts": ["redock = redock.cli:main"]},
+    entry_points={
+        "console_scripts": ["redock = redock.cli:main"],
+        "pytest11": ["redock = redock.pytest_plugin"],
+    },
     classifiers=[
         "Development Status :: 4 - Beta",
         "Environment :: Console",

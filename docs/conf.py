@@ -43,6 +43,8 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True}
 python_maximum_signature_line_length = 78
 
+# The timeline of a real test run, to look at.
+html_extra_path = ["extra"]
 html_theme = "furo"
 html_title = f"redock {release}"
 

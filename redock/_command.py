@@ -22,12 +22,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["GRACE", "Line", "as_text", "check_command", "last_words", "remote_text", "words_of"]
+__all__ = [
+    "GRACE",
+    "Line",
+    "as_text",
+    "brief",
+    "check_command",
+    "last_words",
+    "remote_text",
+    "words_of",
+]
 
 #: Seconds that ssh may need beyond the time a command has.
 GRACE = 5.0
 #: Seconds that logging in may take at most when there is no connection yet.
 PATIENCE = 60.0
+#: How much of a command is shown.
+SHOWN = 200
 
 
 def check_command(command: Sequence[str]) -> None:
@@ -78,6 +89,18 @@ def remote_text(command: Sequence[str], timeout: float | None = None) -> str:
     return as_text(quote(words))
 
 
+def brief(command: Sequence[str]) -> str:
+    """
+    Say which command it is, in a message or on a timeline.
+
+    :param command: One text for ``sh``, or the command and its arguments.
+    :returns: Its text, cut where it is long.
+    """
+    if not all(isinstance(word, str) for word in command):
+        return repr(command)[:SHOWN]
+    return (command[0] if len(command) == 1 else quote(command))[:SHOWN]
+
+
 def last_words(result: Result) -> str:
     """
     Quote the end of what a command printed, for a message.
@@ -124,8 +147,7 @@ class Line:
         :param command: The command.
         :returns: The machine and the command, cut where it is long.
         """
-        shown = command[0] if len(command) == 1 else quote(command)
-        return f"{self.name}: {shown[:200]}"
+        return f"{self.name}: {brief(command)}"
 
     def run(
         self,

@@ -51,6 +51,8 @@ PATIENCE = 60.0
 FREEZING = 10.0
 #: Seconds a commit may take: the time grows with what changed.
 COMMIT_PATIENCE = 3600.0
+#: Seconds the removal of an image may take: its layers are deleted file by file.
+REMOVAL_PATIENCE = 600.0
 
 
 def label(name: str) -> str:
@@ -911,7 +913,8 @@ class Engine:
         query = {"force": int(force)}
         try:
             path = f"/images/{quote(image)}"
-            self.request("DELETE", path, f"remove the image {image}", query=query)
+            what = f"remove the image {image}"
+            self.request("DELETE", path, what, query=query, timeout=REMOVAL_PATIENCE)
         except NotFound:
             return False
         return True

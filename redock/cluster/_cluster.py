@@ -36,7 +36,7 @@ from redock.utils import get_ssh_public_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
     from typing import Any
 
@@ -205,16 +205,15 @@ class Cluster(FaultVerbs):
             )
         if not self.keep:
             _process.Watchdog.start()
-        event = self.timeline.begin("start", f"start {self.name}")
-        _process.sweep(self.engine)
-        images = self._find_images()
-        with self._lock:
-            found = self.engine.containers({"label": [f"{label('cluster')}={self.name}"]})
-            if found:
-                self._attach(found)
-            else:
-                self._boot(images)
-        self.timeline.end(event)
+        with self.timeline.during("start", f"start {self.name}"):
+            _process.sweep(self.engine)
+            images = self._find_images()
+            with self._lock:
+                found = self.engine.containers({"label": [f"{label('cluster')}={self.name}"]})
+                if found:
+                    self._attach(found)
+                else:
+                    self._boot(images)
 
     def _find_images(self) -> dict[str, str]:
         """
@@ -660,11 +659,8 @@ class Cluster(FaultVerbs):
             name = f"s{len(self.snapshots()) + 1}"
         check_name(name, "a snapshot")
         self._network_or_fail()
-        event = self.timeline.begin("snapshot", f"snapshot {name}")
-        with self._lock:
-            snapshot = _snapshot.take(self, name)
-        self.timeline.end(event)
-        return snapshot
+        with self.timeline.during("snapshot", f"snapshot {name}"), self._lock:
+            return _snapshot.take(self, name)
 
     def snapshots(self) -> dict[str, Snapshot]:
         """
@@ -696,11 +692,9 @@ class Cluster(FaultVerbs):
                 )
             snapshot = found[snapshot]
         self._network_or_fail()
-        event = self.timeline.begin("restore", f"restore {snapshot.name}")
-        with self._lock:
+        with self.timeline.during("restore", f"restore {snapshot.name}") as event, self._lock:
             self._heal_for_restore()
-            booted = _snapshot.restore(self, snapshot, full)
-        self.timeline.end(event, nodes=booted)
+            event.details["nodes"] = booted = _snapshot.restore(self, snapshot, full)
         return booted
 
     def _heal_for_restore(self) -> None:
@@ -710,6 +704,37 @@ class Cluster(FaultVerbs):
                 fault.heal()
             else:
                 fault.forget()
+
+    # Evidence.
+
+    def collect(
+        self,
+        dest: str | os.PathLike[str],
+        *,
+        title: str = "",
+        since: float = 0.0,
+        facts: Mapping[str, str] | None = None,
+        failure: str = "",
+    ) -> list[str]:
+        """
+        Write down what can be known about the cluster.
+
+        For each node what its first process printed (``NODE/engine.log``) and the logs that
+        ``NodeSpec.logs`` declares (``NODE/var/log/...``); for all of them the timeline, as data
+        (``timeline.json``) and as a page to look at (``timeline.html``). It works for nodes in any
+        state, and they do not notice.
+
+        :param dest: A directory; it is made when it is missing.
+        :param title: What the page is about (default: the cluster).
+        :param since: The moment it is about, from ``timeline.now()`` (default: the beginning).
+        :param facts: More for the page to say, by name.
+        :param failure: How it went wrong, for the page (default: it did not).
+        :returns: The pathnames of the files.
+        :raises StateError: They cannot be written.
+        """
+        from redock.cluster._collect import gather
+
+        return gather(self, since).write(os.fspath(dest), title, facts, failure)
 
     @contextlib.contextmanager
     def rollback(self) -> Iterator[Snapshot]:

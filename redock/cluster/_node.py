@@ -10,13 +10,14 @@ import re
 import threading
 
 from redock import _connection, _ssh
-from redock._command import Line, check_command, last_words
+from redock._command import Line, brief, check_command, last_words
 from redock._process import Deadline
 from redock._result import Result, quote
 from redock.cluster._queues import Delayer
 from redock.cluster._shell import Shell
 from redock.errors import (
     ConnectionFailed,
+    ExternalCommandFailed,
     InvalidArgument,
     NoContainerRunning,
     NotFound,
@@ -44,6 +45,8 @@ __all__ = ["LogMark", "Node", "NodeSet"]
 #: Seconds a command may take when nothing else is said.
 TIMEOUT = 60.0
 LOG_LINES = 20
+#: How much of what a command printed is on the timeline.
+SHOWN = 200
 
 
 class LogMark:
@@ -263,9 +266,35 @@ class Node:
         :raises Timeout: It did not end in time.
         :raises ConnectionFailed: The node does not run or cannot be reached.
         """
+        event = self.cluster.timeline.begin("run", brief(command), (self.name,))
+        try:
+            done = self._run(command, timeout, input)
+        except RedockError as error:
+            self.cluster.timeline.end(event, failed=type(error).__name__)
+            raise
+        if done:
+            self.cluster.timeline.end(event, status=0)
+        else:
+            output = last_lines(done.stdout + done.stderr, 3)[-SHOWN:]
+            self.cluster.timeline.end(event, status=done.returncode, output=output)
+        if check and not done:
+            raise ExternalCommandFailed(done, self.ssh_alias)
+        return done
+
+    def _run(self, command: tuple[str, ...], timeout: float, input: str | None = None) -> Result:
+        """
+        Run a command that the timeline does not tell of.
+
+        :param command: As for :meth:`run`.
+        :param timeout: Seconds after which it is killed, inside the node.
+        :param input: Its standard input (default: empty).
+        :returns: What it did.
+        :raises Timeout: It did not end in time.
+        :raises ConnectionFailed: The node does not run or cannot be reached.
+        """
         check_command(command)
         self.touched = True
-        return self.line.run(command, timeout, check, input)
+        return self.line.run(command, timeout, input=input)
 
     @property
     def line(self) -> Line:
@@ -311,11 +340,16 @@ class Node:
     # Waiting.
 
     def _until(
-        self, deadline: Deadline, attempt: Callable[[], Any], explain: Callable[[], str]
+        self,
+        what: str,
+        deadline: Deadline,
+        attempt: Callable[[], Any],
+        explain: Callable[[], str],
     ) -> Any:
         """
         Try again until something is true.
 
+        :param what: What is waited for, for the timeline.
         :param deadline: When to give up.
         :param attempt: Returns something true in the end.
         :param explain: Says what was waited for, when it was in vain.
@@ -323,14 +357,16 @@ class Node:
         :raises Timeout: The time is over.
         """
         pause = 0.02
-        while True:
-            found = attempt()
-            if found:
-                return found
-            if deadline.passed:
-                raise Timeout(f"{self.name}: {explain()} within {deadline.seconds:g} seconds")
-            deadline.sleep(pause)
-            pause = min(pause * 1.5, 0.25)
+        with self.cluster.timeline.during("wait", f"wait {what}", (self.name,)) as event:
+            while True:
+                event.details["attempts"] = event.details.get("attempts", 0) + 1
+                found = attempt()
+                if found:
+                    return found
+                if deadline.passed:
+                    raise Timeout(f"{self.name}: {explain()} within {deadline.seconds:g} seconds")
+                deadline.sleep(pause)
+                pause = min(pause * 1.5, 0.25)
 
     def wait_until_succeeds(self, *command: str, timeout: float = TIMEOUT) -> str:
         """
@@ -346,7 +382,7 @@ class Node:
 
         def attempt() -> bool:
             try:
-                last[:] = [self.run(*command, timeout=max(0.1, deadline.remaining))]
+                last[:] = [self._run(command, max(0.1, deadline.remaining))]
             except (Timeout, ConnectionFailed) as error:
                 last[:] = [Result(command, 255, "", str(error))]
             return bool(last[0])
@@ -356,7 +392,7 @@ class Node:
             words = last_words(last[0])
             return f"{shown} did not succeed (last status {last[0].returncode}{words})"
 
-        self._until(deadline, attempt, explain)
+        self._until(f"until {brief(command)} succeeds", deadline, attempt, explain)
         return last[0].stdout
 
     def wait_until_fails(self, *command: str, timeout: float = TIMEOUT) -> Result:
@@ -372,20 +408,24 @@ class Node:
         last: list[Result] = []
 
         def attempt() -> bool:
-            last[:] = [self.run(*command, timeout=max(0.1, deadline.remaining))]
+            last[:] = [self._run(command, max(0.1, deadline.remaining))]
             return not last[0]
 
         self._until(
-            deadline, attempt, lambda: f"{quote(command)} did not fail{last_words(last[0])}"
+            f"until {brief(command)} fails",
+            deadline,
+            attempt,
+            lambda: f"{quote(command)} did not fail{last_words(last[0])}",
         )
         return last[0]
 
     def _wait_remotely(
-        self, condition: str, arguments: list[str], timeout: float, what: str
+        self, goal: str, condition: str, arguments: list[str], timeout: float, what: str
     ) -> None:
         """
         Wait inside the node, with one command, until a condition holds.
 
+        :param goal: What is waited for, for the timeline.
         :param condition: Text for ``sh`` that succeeds when it does.
         :param arguments: What it finds as ``$1`` and on.
         :param timeout: Seconds to wait at most.
@@ -393,12 +433,16 @@ class Node:
         :raises Timeout: It did not in time.
         """
         loop = f"until {condition}; do sleep 0.05; done"
-        try:
-            self.run("sh", "-c", loop, "sh", *arguments, timeout=timeout, check=True)
-        except Timeout as error:
-            raise Timeout(
-                f"{self.name}: {what} within {timeout:g} seconds{self._last_log()}"
-            ) from error
+        words = ("sh", "-c", loop, "sh", *arguments)
+        with self.cluster.timeline.during("wait", f"wait for {goal}", (self.name,)):
+            try:
+                done = self._run(words, timeout)
+            except Timeout as error:
+                raise Timeout(
+                    f"{self.name}: {what} within {timeout:g} seconds{self._last_log()}"
+                ) from error
+            if not done:
+                raise ExternalCommandFailed(done, self.ssh_alias)
 
     def _last_log(self) -> str:
         """Quote the end of what the node's programs logged, for a message."""
@@ -431,7 +475,9 @@ class Node:
         if not 0 < port < 65536:
             raise InvalidArgument(f"{port} is no TCP port")
         condition = 'ss -Hltn "sport = :$1" | grep -q .'
-        self._wait_remotely(condition, [str(port)], timeout, f"nobody listened on port {port}")
+        self._wait_remotely(
+            f"port {port}", condition, [str(port)], timeout, f"nobody listened on port {port}"
+        )
 
     def wait_for_file(self, path: str, timeout: float = TIMEOUT) -> None:
         """
@@ -441,7 +487,7 @@ class Node:
         :param timeout: Seconds to wait at most (default: 60).
         :raises Timeout: It did not in time.
         """
-        self._wait_remotely('[ -e "$1" ]', [path], timeout, f"{path} did not come into being")
+        self._wait_remotely(path, '[ -e "$1" ]', [path], timeout, f"{path} did not come into being")
 
     def wait_for_service(self, service: str, timeout: float = TIMEOUT) -> None:
         """
@@ -452,7 +498,7 @@ class Node:
         :raises Timeout: It did not in time.
         """
         condition = 'supervisorctl status "$1" | grep -q RUNNING'
-        self._wait_remotely(condition, [service], timeout, f"{service} was not running")
+        self._wait_remotely(service, condition, [service], timeout, f"{service} was not running")
 
     def log_mark(self, path: str) -> LogMark:
         """
@@ -461,9 +507,8 @@ class Node:
         :param path: The pathname; the file need not exist yet.
         :returns: A mark for :meth:`wait_for_log`.
         """
-        found = self.run(
-            "sh", "-c", 'stat -L -c "%s %i" -- "$1" 2>/dev/null || echo 0 0', "sh", path
-        )
+        script = 'stat -L -c "%s %i" -- "$1" 2>/dev/null || echo 0 0'
+        found = self._run(("sh", "-c", script, "sh", path), TIMEOUT)
         size, inode = found.stdout.split()
         return LogMark(path, int(size), int(inode))
 
@@ -501,10 +546,11 @@ class Node:
         seen: list[str] = [""]
 
         def attempt() -> re.Match[str] | None:
-            seen[0] = self.run("sh", "-c", script, "sh", name, *start).stdout
+            seen[0] = self._run(("sh", "-c", script, "sh", name, *start), TIMEOUT).stdout
             return expression.search(seen[0])
 
         found: re.Match[str] = self._until(
+            f"for {pattern!r} in {name}",
             Deadline(timeout),
             attempt,
             lambda: (
@@ -512,6 +558,8 @@ class Node:
                 f" (it ends with: {last_lines(seen[0], 5) or 'nothing'})"
             ),
         )
+        line = seen[0][seen[0].rfind("\n", 0, found.start()) + 1 :].partition("\n")[0]
+        self.cluster.timeline.note("log", line[:SHOWN], (self.name,), path=name, pattern=pattern)
         return found
 
     # Files.

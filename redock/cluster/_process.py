@@ -22,14 +22,21 @@ from redock.errors import RedockError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["KEPT", "Watchdog", "labels", "remove_cluster", "run_id", "sweep"]
+__all__ = [
+    "Watchdog",
+    "is_kept",
+    "join_run",
+    "keep",
+    "labels",
+    "remove_cluster",
+    "remove_run",
+    "run_id",
+    "sweep",
+]
 
 logger = logging.getLogger("redock.cluster")
-
-#: What the name of a network ends with whose cluster somebody wanted to keep.
-KEPT = "KEEP"
 
 
 def host_id() -> str:
@@ -66,7 +73,21 @@ def run_id() -> str:
 
     :returns: Twelve hexadecimal digits; another one after a fork.
     """
-    return make_run_id(os.getpid())
+    return joined.get(os.getpid(), ("", ""))[0] or make_run_id(os.getpid())
+
+
+#: Processes that are part of a run of several: the run and the name of each in it.
+joined: dict[int, tuple[str, str]] = {}
+
+
+def join_run(run: str, worker: str = "") -> None:
+    """
+    Make this process a part of a run; what it makes carries the name of that.
+
+    :param run: The name of the run.
+    :param worker: The name of this process in it (default: none).
+    """
+    joined[os.getpid()] = (run, worker)
 
 
 @functools.cache
@@ -86,8 +107,10 @@ def labels() -> dict[str, str]:
 
     :returns: The labels.
     """
+    worker = joined.get(os.getpid(), ("", ""))[1]
     return {
         label("run"): run_id(),
+        **({label("worker"): worker} if worker else {}),
         label("process"): process_id() or "",
         label("host"): host_id(),
         label("user"): str(os.getuid()),
@@ -116,14 +139,11 @@ def sweep(engine: Engine) -> list[str]:
     :param engine: The engine.
     :returns: The names of the clusters.
     """
-    orphans: dict[str, None] = {}
-    for container in engine.containers({"label": [label("process")]}):
-        marks = container["Labels"]
-        if is_orphan(marks):
-            orphans.setdefault(marks.get(label("cluster"), ""))
-    for network in engine.networks({"label": [label("process")]}):
-        if is_orphan(network["Labels"]):
-            orphans.setdefault(network["Labels"].get(label("cluster"), ""))
+    orphans = dict.fromkeys(
+        marks.get(label("cluster"))
+        for marks in labels_of(engine, label("process"))
+        if is_orphan(marks)
+    )
     removed = []
     for cluster in filter(None, orphans):
         if is_kept(engine, cluster):
@@ -135,6 +155,41 @@ def sweep(engine: Engine) -> list[str]:
             # Another process may be doing the same.
             logger.warning("Cluster %s: %s", cluster, error)
         removed.append(cluster)
+    return removed
+
+
+def labels_of(engine: Engine, wanted: str) -> Iterator[Mapping[str, str]]:
+    """
+    Find what is left of clusters: nodes, networks, and disks that were saved.
+
+    :param engine: The engine.
+    :param wanted: A label it has.
+    :returns: Yields the labels of each.
+    """
+    for find in (engine.containers, engine.networks, engine.images):
+        for each in find({"label": [wanted]}):
+            yield each["Labels"]
+
+
+def remove_run(engine: Engine, run: str) -> list[str]:
+    """
+    Remove the clusters that are left of a run, except those somebody wanted to keep.
+
+    :param engine: The engine.
+    :param run: The name of the run.
+    :returns: The names of the clusters.
+    """
+    found = labels_of(engine, f"{label('run')}={run}")
+    removed = []
+    for cluster in dict.fromkeys(filter(None, (marks.get(label("cluster")) for marks in found))):
+        if not is_kept(engine, cluster):
+            logger.info("Removing cluster %s: its test run is over", cluster)
+            try:
+                remove_cluster(engine, cluster)
+            except RedockError as error:
+                # A watchdog may be doing the same.
+                logger.warning("Cluster %s: %s", cluster, error)
+            removed.append(cluster)
     return removed
 
 

@@ -45,7 +45,7 @@ logger = logging.getLogger("redock.cluster")
 
 REPOSITORY = "redock-snapshot"
 #: What a commit must not hand on: these labels made the container a node.
-BLANKED = (*_machines.BLANKED_LABELS, "address", "name", "process", "run", "host")
+BLANKED = (*_machines.BLANKED_LABELS, "address", "name", "process", "run", "host", "worker")
 #: Where owners keep what was on the disks in memory.
 DISKS = "/var/lib/redock"
 
@@ -110,12 +110,14 @@ def take(cluster: Cluster, name: str) -> Snapshot:
         if node.state == "gone":
             raise NotFound(f"node {node.name} has gone: nothing of it can be saved", 404)
     frozen: list[Node] = []
+    refused: list[str] = []
 
     def freeze(node: Node) -> None:
         try:
             engine.pause(node.container_id)
-        except EngineError:
+        except EngineError as error:
             # Without power, or frozen by a fault already; anything else is found out below.
+            refused.append(str(error))
             return
         frozen.append(node)
 
@@ -135,7 +137,8 @@ def take(cluster: Cluster, name: str) -> Snapshot:
         call_all(nodes, freeze)
         moving = {n for n, state in cluster.states().items() if state not in ("paused", "exited")}
         if moving:
-            raise EngineError(f"the engine did not freeze {', '.join(sorted(moving))}")
+            names = ", ".join(sorted(moving))
+            raise EngineError(f"the engine did not freeze {names}: {'; '.join(refused)}")
         images = call_all(nodes, save)
     finally:
         for request in [engine.begin_unpause(node.container_id) for node in frozen]:

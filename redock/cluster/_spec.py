@@ -51,6 +51,8 @@ class NodeSpec:
                   are in memory and can be made full.
     :param clock: ``"fake"`` for a clock of its own, which can be wrong (default: that of the
                   host). See :meth:`Cluster.clock_skew` for what it cannot do.
+    :param logs: The pathnames of the logs of its programs, perhaps with ``*``: what
+                 :meth:`Cluster.collect` and the reports of failed tests are to have.
     :raises InvalidName: The name is not a host name of at most 30 lower case characters.
     :raises InvalidArgument: Another value makes no sense.
     """
@@ -65,15 +67,22 @@ class NodeSpec:
     cpus: float | None = None
     disks: Mapping[str, str | int] = dataclasses.field(default_factory=dict)
     clock: str | None = None
+    logs: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name, "a node")
-        for what in ("packages", "roles"):
+        for what in ("packages", "roles", "logs"):
             value = getattr(self, what)
             if isinstance(value, str):
                 raise InvalidArgument(f"{what} of node {self.name}: give a list, not text")
         object.__setattr__(self, "packages", tuple(self.packages))
         object.__setattr__(self, "roles", frozenset(self.roles))
+        object.__setattr__(self, "logs", tuple(self.logs))
+        for path in self.logs:
+            if not path.startswith("/") or os.path.normpath(path) != path:
+                raise InvalidArgument(
+                    f"logs of node {self.name}: {shown(path)} is not a whole pathname"
+                )
         disks = {check_mount_point(self.name, path): size for path, size in self.disks.items()}
         object.__setattr__(self, "disks", {path: parse_size(size) for path, size in disks.items()})
         if self.memory is not None:

@@ -415,9 +415,13 @@ def test_a_timeline_keeps_what_happened_and_for_how_long() -> None:
     assert first.ended is not None
     assert first.began <= second.began <= first.ended
     assert first.details == {"fault": "1", "packets": 3}
-    timeline.longest = 5
-    for number in range(20):
-        timeline.note("run", str(number))
-    assert [each.text for each in timeline.events] == ["15", "16", "17", "18", "19"]
+    timeline.longest, timeline.most_commands = 5, 3
     timeline.clear()
     assert timeline.events == []
+    for number in range(20):
+        timeline.note("run", f"r{number}")
+        timeline.note("step", f"s{number}")
+    # Commands are many, and are not to drive out what is few.
+    kept = [each.text for each in timeline.events]
+    assert kept == ["s15", "s16", "r17", "s17", "r18", "s18", "r19", "s19"]
+    assert timeline.forgotten == 17

@@ -73,6 +73,7 @@ GROUND_UP = [
     "bootstrap",
     "provision",
     "cluster",
+    "pytest_plugin",
     "doctor",
     "_arguments",
     "_table",
