@@ -15,6 +15,7 @@ from collections.abc import Iterator
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
+from redock._arguments import OPTIONAL  # noqa: E402
 from redock.cli import EPILOG, make_parser  # noqa: E402
 
 TARGET = os.path.join(HERE, "cli.rst")
@@ -104,6 +105,8 @@ def brief(action: argparse.Action) -> str:
     if action.option_strings:
         return f"[{spell(action, action.option_strings[-1])}]"
     name = value_name(action)
+    if action.nargs in ("*", "?"):
+        return f"[{name}...]" if action.nargs == "*" else f"[{name}]"
     return f"{name}..." if action.nargs == "+" else name
 
 
@@ -127,6 +130,8 @@ def spell(action: argparse.Action, option: str) -> str:
     :param option: One of its spellings.
     :returns: For instance ``--timeout S``.
     """
+    if option in OPTIONAL:
+        return f"{option}[={value_name(action)}]"
     return option if action.nargs == 0 else f"{option} {value_name(action)}"
 
 

@@ -12,11 +12,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-__all__ = ["Parser", "add_names", "add_options", "add_verb", "seconds"]
+__all__ = ["OPTIONAL", "Parser", "add_names", "add_options", "add_verb", "seconds"]
+
+
+#: Options whose value may be left out; as with getopt_long(3) it is attached with "=".
+OPTIONAL = ("--user",)
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that answers a mistake with one line and where to read on."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """
+        Parse a command line; an option without its optional value gets ``true``.
+
+        :param args: The arguments (default: the program's).
+        :param namespace: Where the values go (default: a new one).
+        :returns: The values, and what is left.
+        """
+        given = sys.argv[1:] if args is None else list(args)
+        end = given.index("--") if "--" in given else len(given)
+        given[:end] = [f"{each}=true" if each in OPTIONAL else each for each in given[:end]]
+        return super().parse_known_args(given, namespace)
 
     def error(self, message: str) -> NoReturn:
         """
@@ -57,7 +74,12 @@ def add_names(verb: argparse.ArgumentParser) -> None:
 
     :param verb: The parser of a command.
     """
-    verb.add_argument("names", nargs="+", metavar="NAME", help="TAG or REPOSITORY:TAG")
+    verb.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="TAG or REPOSITORY:TAG (default: the machine of the folder, see redock.toml)",
+    )
 
 
 def add_options(parser: argparse.ArgumentParser, *flags: str, again: bool = False) -> None:
