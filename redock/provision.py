@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 
-from redock import _identity
+from redock import _identity, _machines
 from redock.bootstrap import Bootstrap, Change, ChangeList, run
 from redock.bootstrap._change import mask
 from redock.errors import InvalidArgument, InvalidName, NotFound, RedockError, SeveralFailed
@@ -209,16 +209,28 @@ def provision_project(container: Container, project: Project, output: TextIO) ->
         if packages:
             host.packages(*packages)
         if script is not None:
+            put_file(container, PROJECT_SCRIPT, 0o755, script)
             # A script without a first line that names its interpreter is one for sh.
             interpreter = [] if script.startswith(b"#!") else ["/bin/sh"]
-            host.directory(os.path.dirname(PROJECT_SCRIPT), mode=0o755)
-            host.file(PROJECT_SCRIPT, script, mode=0o755)
-            host.execute(
-                "/usr/bin/env", "--", *interpreter, PROJECT_SCRIPT, timeout=SCRIPT_PATIENCE
-            )
-        host.directory(os.path.dirname(PROJECT_STAMP), mode=0o755)
-        host.file(PROJECT_STAMP, f"{wanted}\n", mode=0o644)
+            command = ["/usr/bin/env", *interpreter, PROJECT_SCRIPT]
+            host.execute(*command, timeout=SCRIPT_PATIENCE)
+    put_file(container, PROJECT_STAMP, 0o644, f"{wanted}\n".encode())
     return True
+
+
+def put_file(container: Container, path: str, mode: int, contents: bytes) -> None:
+    """
+    Write a file of root's into a running machine.
+
+    :param container: The machine.
+    :param path: The pathname; its directory is made.
+    :param mode: The permissions.
+    :param contents: What it contains.
+    """
+    container.check_active()
+    assert container.session.container_id
+    files = _machines.archive({path: (mode, contents)})
+    container.engine.put_archive(container.session.container_id, "/", files)
 
 
 def read_stamp(container: Container) -> str:

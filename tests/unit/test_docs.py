@@ -78,7 +78,7 @@ def test_every_command_and_option_is_in_the_reference() -> None:
     for name, options in commands().items():
         assert not name or f"\nredock {name}\n----" in text
         for option in options:
-            assert re.search(rf"``{option}[` ]", text), f"{name}: {option}"
+            assert re.search(rf"``{option}[` \[]", text), f"{name}: {option}"
 
 
 def test_every_command_is_in_the_guide_and_in_the_readme() -> None:
