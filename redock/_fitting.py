@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from redock._options import Options
     from redock.api import Container
 
-__all__ = ["Fitting", "options_of"]
+__all__ = ["Fitting"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 MOVING = "moving"
 #: Seconds the programs of a machine have to end before it gets a new container.
 STOP_PATIENCE = 10
-#: The networks a container is in when nobody asked for one.
-DEFAULT_NETWORKS = ("bridge", "default", "podman")
 #: What to call the fields of options in a message.
 WORDS = {"env": "environment variables", "agent": "agent forwarding", "restart": "restart policy"}
 
@@ -139,7 +137,7 @@ class Fitting:
         """
         ours = current.published if current else ()
         for port in wanted.published:
-            if port.outside not in {each.outside for each in ours} and not is_free(*port.outside):
+            if port.outside not in {each.outside for each in ours} and not port.is_free():
                 raise port_is_taken(self._container.image.name, port.number)
 
     def _warn(self, options: Options) -> None:
@@ -223,7 +221,7 @@ class Fitting:
         :returns: Its options; variables whose values are not known here have None.
         """
         known = _remembered.recall(self._container.image.name)
-        options = options_of(self._container.engine.inspect_container(container))
+        options = _machines.options_of(self._container.engine.inspect_container(container))
         from redock._options import Options
 
         changes: dict[str, Any] = {}
@@ -411,57 +409,6 @@ class Fitting:
         except EngineError as error:
             # The engine removes it with the last image that needs it.
             logger.debug("%s", error)
-
-
-def options_of(described: dict[str, Any]) -> Options:
-    """
-    Get what a container was started with, as it is now.
-
-    What can be changed while it runs is what the engine says, the rest is in its label. Their
-    plain values are in :meth:`~redock._options.Options.as_dict`.
-
-    :param described: The engine's description of the container.
-    :returns: The options; of environment variables only the names are known.
-    """
-    from redock._options import Options
-
-    labels = described.get("Config", {}).get("Labels") or {}
-    host = described.get("HostConfig") or {}
-    attached = (described.get("NetworkSettings") or {}).get("Networks") or {}
-    policy = (host.get("RestartPolicy") or {}).get("Name") or "no"
-    live = Options(
-        memory=host.get("Memory") or None,
-        cpus=(host.get("NanoCpus") or 0) / 1e9 or None,
-        networks=[name for name in sorted(attached) if name not in DEFAULT_NETWORKS] or None,
-        restart=None if policy == "no" else policy,
-    )
-    stable = Options.parse(labels.get(label("options"), ""))
-    return live.over(stable.only("ports", "volumes", "user", "env", "agent"))
-
-
-def is_free(address: str, number: int, protocol: str) -> bool:
-    """
-    Check whether a port of this host can be published.
-
-    :param address: An address of this host.
-    :param number: The port.
-    :param protocol: ``tcp`` or ``udp``.
-    :returns: False when somebody listens there.
-    """
-    import errno
-    import socket
-
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-    with socket.socket(family, kind) as probe:
-        if kind == socket.SOCK_STREAM:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, number))
-        except OSError as error:
-            # Ports below 1024 are not for everybody, but for the engine.
-            return error.errno != errno.EADDRINUSE
-    return True
 
 
 def port_is_taken(name: str, number: int) -> PortUnavailable:

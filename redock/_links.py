@@ -126,6 +126,27 @@ class Port:
         """Whether only this host can reach it."""
         return ipaddress.ip_address(self.address).is_loopback
 
+    def is_free(self) -> bool:
+        """
+        Check whether nobody on this host listens there.
+
+        :returns: False when somebody does.
+        """
+        import errno
+        import socket
+
+        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
+        kind = socket.SOCK_STREAM if self.protocol == "tcp" else socket.SOCK_DGRAM
+        with socket.socket(family, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self.address, self.number))
+            except OSError as error:
+                # Other failures are for the engine to judge: it may be allowed what we are not.
+                return error.errno != errno.EADDRINUSE
+        return True
+
     def __str__(self) -> str:
         address = f"[{self.address}]" if ":" in self.address else self.address
         return f"{address}:{self.number}:{self.inside}/{self.protocol}"

@@ -34,6 +34,7 @@ __all__ = [
     "label_change",
     "limits",
     "new_instance",
+    "options_of",
     "pick_port",
     "port_was_taken",
     "volume_name",
@@ -46,6 +47,8 @@ SSH_PORT = "22/tcp"
 LOOPBACK = "127.0.0.1"
 #: What the tags of names start with that belong to nodes of clusters, in redock's own repository.
 CLUSTER_TAG = "cluster."
+#: The networks a container is in when nobody asked for one.
+DEFAULT_NETWORKS = ("bridge", "default", "podman")
 
 
 class Machine:
@@ -304,6 +307,32 @@ def limits(options: Options) -> dict[str, Any]:
     if options.restart:
         found["RestartPolicy"] = {"Name": options.restart, "MaximumRetryCount": 0}
     return found
+
+
+def options_of(described: Mapping[str, Any]) -> Options:
+    """
+    Get what a container was started with, as it is now.
+
+    What can be changed while it runs is what the engine says, the rest is in its label. Their
+    plain values are in :meth:`~redock._options.Options.as_dict`.
+
+    :param described: The engine's description of the container.
+    :returns: The options; of environment variables only the names are known.
+    """
+    from redock._options import Options
+
+    labels = described.get("Config", {}).get("Labels") or {}
+    host = described.get("HostConfig") or {}
+    attached = (described.get("NetworkSettings") or {}).get("Networks") or {}
+    policy = (host.get("RestartPolicy") or {}).get("Name") or "no"
+    live = Options(
+        memory=host.get("Memory") or None,
+        cpus=(host.get("NanoCpus") or 0) / 1e9 or None,
+        networks=[name for name in sorted(attached) if name not in DEFAULT_NETWORKS] or None,
+        restart=None if policy == "no" else policy,
+    )
+    stable = Options.parse(labels.get(label("options"), ""))
+    return live.over(stable.only("ports", "volumes", "user", "env", "agent"))
 
 
 #: What a commit must not hand on: these labels made the container ours.

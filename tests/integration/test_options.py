@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from redock import _fitting
+from redock import _machines
 from redock._engine import Engine, label
+from redock._links import Port
 from redock._options import Options
 from redock.api import Container
 from redock.errors import ContainerDied, PortUnavailable, RedockError
@@ -204,7 +205,7 @@ def test_machines_of_a_network_find_each_other_by_name(
 def test_the_engine_gives_the_options_as_plain_values(equipped: Equipped, engine: Engine) -> None:
     (listed,) = containers_of(engine, equipped.name)
     described = engine.inspect_container(listed["Id"])
-    assert _fitting.options_of(described).as_dict() == {
+    assert _machines.options_of(described).as_dict() == {
         "ports": [f"127.0.0.1:{equipped.port}:8000/tcp"],
         "volumes": [
             f"{equipped.folder}:/home/sam/src/project",
@@ -331,7 +332,7 @@ def test_an_image_from_elsewhere_opens_no_door_and_knows_no_secret(
         assert "are not taken over" in done.stderr and "TOKEN are not known here" in done.stderr
         (listed,) = containers_of(engine, name)
         described = engine.inspect_container(listed["Id"])
-        assert set(_fitting.options_of(described).as_dict()) == {"cpus", "env", "user"}
+        assert set(_machines.options_of(described).as_dict()) == {"cpus", "env", "user"}
         assert {mount["Destination"] for mount in described["Mounts"]} == {"/etc/redock/ssh"}
         assert set(described["HostConfig"]["PortBindings"]) == {"22/tcp"}
         done = ssh("handed-on-container", "id -u; printenv TOKEN; sudo -n ls /var/lib/data")
@@ -355,7 +356,7 @@ def test_the_default_machine_has_none_of_it(
     assert redock("start", name).returncode == 0
     (listed,) = containers_of(engine, name)
     described = engine.inspect_container(listed["Id"])
-    assert not _fitting.options_of(described)
+    assert not _machines.options_of(described)
     assert described["HostConfig"]["RestartPolicy"]["Name"] in ("", "no")
     assert not (home.redock / "options" / f"{name.replace(':', '%3A')}.json").exists()
 
@@ -516,7 +517,7 @@ def test_a_port_lost_while_recreating_is_told_and_the_disk_is_kept(
         again = Container(name, options=Options(ports=[f"{port}:80"]))
         with monkeypatch.context() as patch:
             # As if it had been free a moment ago.
-            patch.setattr(_fitting, "is_free", lambda *_: True)
+            patch.setattr(Port, "is_free", lambda self: True)
             with pytest.raises(PortUnavailable, match=f"port {port}"):
                 again.start(recreate=True)
         done = redock("start", name)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from redock import _fitting, _links, _machines, _recipe, _remembered, cli
+from redock import _links, _machines, _recipe, _remembered, cli
 from redock._engine import label
 from redock._links import MYSELF, Port, User, Volume, read_environment
 from redock._options import LIVE, REACHING, Options, describe
@@ -448,11 +448,11 @@ def described(**host: Any) -> dict[str, Any]:
 
 def test_what_can_be_changed_while_it_runs_is_what_the_engine_says() -> None:
     host = {"Memory": 1 << 30, "NanoCpus": 2 * 10**9, "RestartPolicy": {"Name": "no"}}
-    options = _fitting.options_of(described(**host))
+    options = _machines.options_of(described(**host))
     assert (options.memory, options.cpus, options.restart) == (1 << 30, 2.0, None)
     assert options.networks == ("back",)
     assert options.login == "sam"
-    assert not _fitting.options_of({"Config": {"Labels": None}})
+    assert not _machines.options_of({"Config": {"Labels": None}})
 
 
 def test_what_is_remembered_is_private_and_goes_again(redock_home: Path) -> None:
