@@ -33,7 +33,7 @@ nitpick_ignore_regex = [
     (
         r"py:class",
         r"(AbstractContextManager|Any|Callable|Chance|Client|Engine|Iterable|Iterator|Mapping|Path|Place"
-        r"|Provision|Result|Sequence|Some|Stream|TracebackType|Unheard|Mapping\[str|re\.Match)",
+        r"|Port|Provision|Result|Sequence|Some|Stream|TracebackType|Unheard|User|Volume|Mapping\[str|re\.Match)",
     ),
     (r"py:.*", r"redock\.(\w+\.)?_.*"),
 ]

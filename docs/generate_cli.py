@@ -16,6 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
 from redock import __version__  # noqa: E402
+from redock._arguments import OptionalValue  # noqa: E402
 from redock.cli import EPILOG, make_parser  # noqa: E402
 
 TITLE = "Reference of the command line"
@@ -338,6 +339,8 @@ def spell(action: argparse.Action, option: str) -> str:
     :param option: One of its spellings.
     :returns: For instance ``--timeout S``.
     """
+    if isinstance(action, OptionalValue):
+        return f"{option}[={value_name(action)}]"
     return option if action.nargs == 0 else f"{option} {value_name(action)}"
 
 

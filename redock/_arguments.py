@@ -12,12 +12,46 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
-__all__ = ["ANYWHERE", "Parser", "add_names", "add_options", "add_verb", "seconds"]
+__all__ = [
+    "ANYWHERE",
+    "OptionalValue",
+    "Parser",
+    "add_names",
+    "add_options",
+    "add_verb",
+    "seconds",
+]
 
 #: Options that every command understands.
 ALWAYS = ("-v", "-q", "--no-color")
 #: Options that may stand before the command as well as behind it.
 ANYWHERE = (*ALWAYS, "-n", "-m", "-t", "-b")
+
+
+class OptionalValue(argparse.Action):
+    """
+    An option whose value may be left out: then it is ``true``.
+
+    As with getopt_long(3) the value is attached with ``=``; what stands behind
+    the option is an argument of its own.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """
+        Keep the value.
+
+        :param parser: The parser that read it.
+        :param namespace: Where to put it.
+        :param values: The value.
+        :param option_string: How the option was spelled.
+        """
+        setattr(namespace, self.dest, values)
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,16 +66,25 @@ class Parser(argparse.ArgumentParser):
         """
         Read a command line, see :meth:`argparse.ArgumentParser.parse_known_args`.
 
-        :param args: The command line.
+        :param args: The command line (default: the program's).
         :param namespace: Where to put what was read.
         :returns: What was read, and what was not understood.
         """
+        given = sys.argv[1:] if args is None else list(args)
+        end = given.index("--") if "--" in given else len(given)
+        bare = {
+            spelling
+            for action in self._actions
+            if isinstance(action, OptionalValue)
+            for spelling in action.option_strings
+        }
+        given[:end] = [f"{each}=true" if each in bare else each for each in given[:end]]
         if not self.intermixed:
-            return super().parse_known_args(args, namespace)
+            return super().parse_known_args(given, namespace)
         # That one calls this one, twice.
         self.intermixed = False
         try:
-            return self.parse_known_intermixed_args(args, namespace)
+            return self.parse_known_intermixed_args(given, namespace)
         finally:
             self.intermixed = True
 
@@ -93,7 +136,12 @@ def add_names(verb: argparse.ArgumentParser) -> None:
 
     :param verb: The parser of a command.
     """
-    verb.add_argument("names", nargs="+", metavar="NAME", help="TAG or REPOSITORY:TAG")
+    verb.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="TAG or REPOSITORY:TAG (default: the machine of the folder, see redock.toml)",
+    )
 
 
 def add_options(parser: argparse.ArgumentParser, *flags: str, again: bool = False) -> None:

@@ -439,6 +439,31 @@ class Engine:
             timeout=patience + 2 * PATIENCE,
         )
 
+    def stop_container(self, container: str, patience: int) -> None:
+        """
+        Stop a container in order; fine if it does not run.
+
+        :param container: Its name or id.
+        :param patience: Seconds its programs have before they are killed.
+        """
+        self.request(
+            "POST",
+            f"/containers/{quote(container)}/stop",
+            f"stop the container {short(container)}",
+            query={"t": patience},
+            timeout=patience + PATIENCE,
+        )
+
+    def update_container(self, container: str, limits: Mapping[str, Any]) -> None:
+        """
+        Change the limits of a container, whether it runs or not.
+
+        :param container: Its name or id.
+        :param limits: Fields of the API's ``HostConfig``.
+        """
+        path = f"/containers/{quote(container)}/update"
+        self.request("POST", path, f"change the container {short(container)}", body=dict(limits))
+
     def begin_start(self, container: str) -> Pending:
         """
         Tell the engine to start a container, without waiting for it.
@@ -837,6 +862,29 @@ class Engine:
         body = {"Name": name, "CheckDuplicate": True, **config}
         made = self.request("POST", "/networks/create", f"create the network {name}", body=body)
         return str(made["Id"])
+
+    def connect_network(self, name: str, container: str, aliases: Sequence[str] = ()) -> None:
+        """
+        Attach a container to a network.
+
+        :param name: The name or id of the network.
+        :param container: The name or id of the container.
+        :param aliases: What else the others in the network can call it (default: nothing).
+        """
+        body = {"Container": container, "EndpointConfig": {"Aliases": list(aliases)}}
+        what = f"attach the container {short(container)} to the network {name}"
+        self.request("POST", f"/networks/{quote(name)}/connect", what, body=body)
+
+    def disconnect_network(self, name: str, container: str) -> None:
+        """
+        Detach a container from a network.
+
+        :param name: The name or id of the network.
+        :param container: The name or id of the container.
+        """
+        what = f"detach the container {short(container)} from the network {name}"
+        body = {"Container": container}
+        self.request("POST", f"/networks/{quote(name)}/disconnect", what, body=body)
 
     def networks(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
         """

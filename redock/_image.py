@@ -80,6 +80,10 @@ class Session:
     ssh_alias: str | None
     #: The host name inside the container.
     hostname: str | None
+    #: Whom ``ssh`` logs in as.
+    user: str | None
+    #: Whether ``ssh`` forwards the user's agent.
+    agent: bool | None
 
     def __init__(self) -> None:
         self.reset()
@@ -88,4 +92,5 @@ class Session:
         """Forget everything: set all variables to None."""
         self.container_id = self.instance = self.address = None
         self.port = None
-        self.ssh_alias = self.hostname = None
+        self.ssh_alias = self.hostname = self.user = None
+        self.agent = None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from redock._engine import Engine
+    from redock._options import Options
 
 __all__ = [
     "BLANKED_LABELS",
@@ -30,7 +31,10 @@ __all__ = [
     "configuration",
     "find_claims",
     "find_machines",
+    "label_change",
+    "limits",
     "new_instance",
+    "options_of",
     "pick_port",
     "port_was_taken",
     "volume_name",
@@ -43,6 +47,8 @@ SSH_PORT = "22/tcp"
 LOOPBACK = "127.0.0.1"
 #: What the tags of names start with that belong to nodes of clusters, in redock's own repository.
 CLUSTER_TAG = "cluster."
+#: The networks a container is in when nobody asked for one.
+DEFAULT_NETWORKS = ("bridge", "default", "podman")
 
 
 class Machine:
@@ -55,6 +61,8 @@ class Machine:
     def __init__(self, summary: Mapping[str, Any]) -> None:
         labels = summary.get("Labels") or {}
         self.id: str = summary["Id"]
+        #: The id of the image it was made from.
+        self.image: str = summary.get("ImageID", "")
         #: created, running, paused, restarting, removing, exited or dead.
         self.state: str = summary.get("State", "")
         #: The name of its image, REPOSITORY:TAG.
@@ -64,6 +72,8 @@ class Machine:
         self.hostname: str = labels.get(label("hostname"), "")
         #: The number of the user who made it: aliases are for each user to give.
         self.user: str = labels.get(label("user"), "")
+        #: What it was started with besides its disk, as JSON.
+        self.options: str = labels.get(label("options"), "")
         port = labels.get(label("port"), "")
         #: The port on the host that was chosen for it.
         self.port: int = int(port) if port.isdigit() else 0
@@ -190,7 +200,15 @@ def port_was_taken(error: BaseException) -> bool:
 
 
 def configuration(
-    *, name: str, image: str, hostname: str, alias: str, instance: str, port: int, version: str
+    *,
+    name: str,
+    image: str,
+    hostname: str,
+    alias: str,
+    instance: str,
+    port: int,
+    version: str,
+    options: Options | None = None,
 ) -> dict[str, Any]:
     """
     Describe a machine's container to the engine.
@@ -202,6 +220,7 @@ def configuration(
     :param instance: The id of this container.
     :param port: The port on the host's loopback interface.
     :param version: redock's version.
+    :param options: What it is started with besides its disk (default: nothing).
     :returns: The body of the API's request to create a container.
     """
     labels = {
@@ -213,10 +232,12 @@ def configuration(
         label("port"): str(port),
         label("user"): str(os.getuid()),
         label("version"): version,
+        # Also where there are none: an image may have been saved with some.
+        label("options"): options.text() if options else "",
     }
     volume_labels = {KIND: "volume", label("name"): name, label("instance"): instance}
     host, _, domain = hostname.partition(".")
-    return {
+    body: dict[str, Any] = {
         "Image": image,
         "Hostname": host,
         "Domainname": domain,
@@ -245,10 +266,96 @@ def configuration(
             ],
         },
     }
+    if options:
+        add_options(body, options)
+    return body
+
+
+def add_options(body: dict[str, Any], options: Options) -> None:
+    """
+    Add to a container's configuration what a machine is started with besides its disk.
+
+    Networks and environment variables are no part of it: neither belongs into what an engine
+    copies into images.
+
+    :param body: The body of the API's request to create a container; changed.
+    :param options: What the machine is started with.
+    """
+    from redock import _preparation
+
+    body["Cmd"] = _preparation.command(options)
+    host = body["HostConfig"]
+    for port in options.published:
+        inside = f"{port.inside}/{port.protocol}"
+        body["ExposedPorts"][inside] = {}
+        place = {"HostIp": port.address, "HostPort": str(port.number)}
+        host["PortBindings"].setdefault(inside, []).append(place)
+    for volume in options.mounts:
+        kind = "bind" if volume.is_bind else "volume"
+        mount = {"Type": kind, "Source": volume.source, "Target": volume.target}
+        host["Mounts"].append({**mount, "ReadOnly": volume.read_only})
+    host.update(limits(options))
+
+
+def limits(options: Options) -> dict[str, Any]:
+    """
+    Describe to the engine what it can also change while a machine runs.
+
+    :param options: What the machine is started with.
+    :returns: Fields of the API's ``HostConfig``; none for what is not limited.
+    """
+    found: dict[str, Any] = {}
+    if options.memory:
+        # Without swap, as a machine with that much memory and no more.
+        found["Memory"] = found["MemorySwap"] = options.memory
+    if options.cpus:
+        found["NanoCpus"] = round(float(options.cpus) * 1e9)
+    if options.restart:
+        found["RestartPolicy"] = {"Name": options.restart, "MaximumRetryCount": 0}
+    return found
+
+
+def options_of(described: Mapping[str, Any]) -> Options:
+    """
+    Get what a container was started with, as it is now.
+
+    What can be changed while it runs is what the engine says, the rest is in its label. Their
+    plain values are in :meth:`~redock._options.Options.as_dict`.
+
+    :param described: The engine's description of the container.
+    :returns: The options; of environment variables only the names are known.
+    """
+    from redock._options import Options
+
+    labels = described.get("Config", {}).get("Labels") or {}
+    host = described.get("HostConfig") or {}
+    attached = (described.get("NetworkSettings") or {}).get("Networks") or {}
+    policy = (host.get("RestartPolicy") or {}).get("Name") or "no"
+    live = Options(
+        memory=host.get("Memory") or None,
+        cpus=(host.get("NanoCpus") or 0) / 1e9 or None,
+        networks=[name for name in sorted(attached) if name not in DEFAULT_NETWORKS] or None,
+        restart=None if policy == "no" else policy,
+    )
+    stable = Options.parse(labels.get(label("options"), ""))
+    return live.over(stable.only("ports", "volumes", "user", "env", "agent"))
 
 
 #: What a commit must not hand on: these labels made the container ours.
 BLANKED_LABELS = ("instance", "alias", "port", "user")
+
+
+def label_change(name: str, value: str) -> str:
+    """
+    Write the instruction that gives an image a label.
+
+    :param name: The short name of the label.
+    :param value: Its value.
+    :returns: An instruction of a Dockerfile, see its reference on LABEL and on escaping.
+    """
+    for special in ("\\", '"', "$"):
+        value = value.replace(special, f"\\{special}")
+    return f'LABEL {label(name)}="{value}"'
 
 
 def archive(files: Mapping[str, tuple[int, bytes]]) -> bytes:

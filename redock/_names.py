@@ -12,6 +12,10 @@ import re
 
 from redock.errors import InvalidName
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = [
     "check_hostname",
     "check_ssh_alias",
@@ -20,6 +24,7 @@ __all__ = [
     "hostname_for",
     "image_slug",
     "is_reserved",
+    "nearest",
     "slug",
     "split_image_name",
 ]
@@ -55,6 +60,19 @@ def shown(value: object) -> str:
     """
     text = ascii(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """
+    Find what somebody may have meant.
+
+    :param word: What they wrote.
+    :param known: What there is.
+    :returns: The most similar of these; empty when there is nothing at all.
+    """
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0)), "")
 
 
 def slug(text: str) -> str:

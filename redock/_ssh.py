@@ -65,9 +65,11 @@ class HostEntry:
     :param port: The port on the host.
     :param address: The address on the host (default: the loopback interface).
     :param proxy: The command that leads to that host (default: none, it is this one).
+    :param user: Whom to log in as (default: root).
+    :param agent: Whether the user's agent is forwarded (default: no).
     """
 
-    __slots__ = ("address", "alias", "instance", "name", "port", "proxy")
+    __slots__ = ("address", "agent", "alias", "instance", "name", "port", "proxy", "user")
 
     def __init__(
         self,
@@ -77,6 +79,9 @@ class HostEntry:
         port: int,
         address: str = "127.0.0.1",
         proxy: str | None = None,
+        *,
+        user: str = "root",
+        agent: bool = False,
     ) -> None:
         self.name = name
         self.alias = alias
@@ -84,6 +89,8 @@ class HostEntry:
         self.port = port
         self.address = address
         self.proxy = proxy
+        self.user = user
+        self.agent = agent
 
     @property
     def host_key_alias(self) -> str:
@@ -102,7 +109,7 @@ class HostEntry:
             f"Host {self.alias}",
             f"  HostName {self.address}",
             f"  Port {self.port}",
-            "  User root",
+            f"  User {self.user}",
             f"  IdentityFile {ssh_quote(path_in_home('ssh', 'id_ed25519'))}",
             "  IdentitiesOnly yes",
             "  PreferredAuthentications publickey",
@@ -114,19 +121,25 @@ class HostEntry:
             "  CheckHostIP no",
             "  UpdateHostKeys no",
             f"  ProxyCommand {self.proxy or 'none'}",
-            "  ForwardAgent no",
+            f"  ForwardAgent {'yes' if self.agent else 'no'}",
             "  ForwardX11 no",
             f"  ConnectTimeout {30 if self.proxy else 10}",
             "  KexAlgorithms -sntrup761*",
         ]
-        control = control_path(self.instance)
+        lines.append("  LogLevel ERROR")
+        # A shared connection keeps to the agent of whoever opened it, who may have logged out.
+        control = None if self.agent else control_path(self.instance)
         if control:
+            # Another user over the same connection would be this one.
             lines += [
+                f"Match originalhost {self.alias} user {self.user}",
                 "  ControlMaster auto",
                 f"  ControlPath {ssh_quote(control)}",
                 f"  ControlPersist {CONTROL_PERSIST}",
             ]
-        return "\n".join([*lines, "  LogLevel ERROR", ""])
+        # The user's own shared connections are filed under addresses and ports, which change hands.
+        lines += [f"Match originalhost {self.alias}", "  ControlPath none"]
+        return "\n".join([*lines, ""])
 
 
 class HostKey:

@@ -19,9 +19,10 @@ import logging
 import os
 
 import redock
-from redock import _connection, _identity, _include, _machines, _recipe, _ssh
+from redock import _connection, _identity, _include, _machines, _recipe, _remembered, _ssh
 from redock._engine import KIND, Engine, Pending, label
 from redock._files import Lock, path_in_home
+from redock._fitting import Fitting
 from redock._history import History
 from redock._image import Image, Session
 from redock._listing import MachineInfo, list_machines
@@ -61,12 +62,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
+    from redock._options import Options
+
 __all__ = [
     "Container",
     "Image",
     "MachineInfo",
     "MachineStatus",
     "NoContainerRunning",
+    "Options",
     "Process",
     "SecureShellTimeout",
     "Session",
@@ -82,7 +86,16 @@ PORT_ATTEMPTS = 8
 LOG_LINES = 20
 
 
-class Container(History, Look, Reach, Power):
+def __getattr__(name: str) -> object:
+    if name == "Options":
+        # Most machines are started without any.
+        from redock import _options
+
+        return _options.Options
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class Container(History, Look, Reach, Power, Fitting):
     """
     A machine you can SSH into: a container, its image and the way in.
 
@@ -108,6 +121,8 @@ class Container(History, Look, Reach, Power):
                  used when there is no image of that name yet.
     :param engine: The container engine, for several containers to share (default: the one
                    that ``DOCKER_HOST`` and the Docker contexts say).
+    :param options: What the machine is started with besides its disk (default: what is
+                    remembered of it, else what the settings say).
     :raises InvalidName: The image or host name is outside the grammar.
     """
 
@@ -119,12 +134,17 @@ class Container(History, Look, Reach, Power):
         *,
         base: str | None = None,
         engine: Engine | None = None,
+        options: Options | None = None,
     ) -> None:
         self.image = Image.coerce(image)
         self.requested_hostname = check_hostname(hostname) if hostname else None
         self.timeout = timeout
         self.base = base
         self.engine = engine or Engine()
+        #: What is asked for.
+        self.options = options
+        #: What the container that this object creates is started with.
+        self.effective: Options | None = None
         self.session = Session()
         #: Whether this object created the container.
         self.created = False
@@ -280,6 +300,13 @@ class Container(History, Look, Reach, Power):
         session.container_id, session.instance = machine.id, machine.instance
         session.ssh_alias, session.hostname = machine.alias, machine.hostname
         session.address, session.port = machine.endpoint
+        session.user, session.agent = "root", False
+        if machine.options or _remembered.exists(machine.name):
+            from redock._options import Options
+
+            options = Options.parse(machine.options)
+            session.user = options.login
+            session.agent = _remembered.recall(machine.name).get("agent", bool(options.agent))
 
     # Starting.
 
@@ -290,7 +317,7 @@ class Container(History, Look, Reach, Power):
         path = path_in_home("locks", f"{name}.lock")
         return Lock(path, f"machine {self.image.name}", timeout=LOCK_PATIENCE)
 
-    def start(self) -> None:
+    def start(self, *, recreate: bool = False) -> None:
         """
         Make sure the machine runs and can be reached over SSH.
 
@@ -299,6 +326,12 @@ class Container(History, Look, Reach, Power):
         by an engine or host that went down, comes back with its disk. One that
         runs is left running.
 
+        Where :attr:`options` ask for something else than a machine has, limits, networks, agent
+        forwarding and the restart policy are changed as it is. Other options need a new container.
+
+        :param recreate: Make a new container where the options need one, with the same disk,
+                         identity and port; running programs are stopped (default: no).
+        :raises InvalidArgument: The options ask for what does not exist.
         :raises InvalidName: The base image's name is outside the grammar.
         :raises DockerUnavailable: No engine answers.
         :raises AliasTaken: Another machine answers to the same alias.
@@ -307,7 +340,7 @@ class Container(History, Look, Reach, Power):
         :raises RedockError: Another of :mod:`redock.errors`.
         """
         for attempts_left in (2, 1, 0):
-            self._launch(self.setup_ssh_access)
+            self._launch(self.setup_ssh_access, recreate)
             try:
                 self._log_in()
             except _connection.KeyRefused:
@@ -337,16 +370,18 @@ class Container(History, Look, Reach, Power):
         """
         self._launch(lambda: None)
 
-    def _launch(self, meanwhile: Callable[[], None]) -> None:
+    def _launch(self, meanwhile: Callable[[], None], recreate: bool = False) -> None:
         """
         Make sure the container runs.
 
         :param meanwhile: Work to do while the engine starts it.
+        :param recreate: Make a new container where the options need one (default: no).
         """
         if is_reserved(*self.image.key):
             raise InvalidName(f"the name {self.image.name} is reserved for redock's base images")
         # Of a newer redock's state we want to know before anything is made.
         Config().load()
+        self._check_options()
         self.started = False
         while True:
             with self._lock:
@@ -360,11 +395,14 @@ class Container(History, Look, Reach, Power):
                 if machine is not None:
                     if self.base:
                         logger.warning("%s exists already, --base is not used", self.image.name)
-                    self._resume(machine, meanwhile)
+                    self._settle(machine.image)
+                    if not self._fit(machine, recreate, meanwhile):
+                        self._resume(machine, meanwhile)
                     return
                 image_id = self._find_image_id()
                 if image_id is not None:
                     self._create(image_id, machines, meanwhile)
+                    self._settle(image_id)
                     return
             # Making the base image takes minutes; nobody needs to wait for us meanwhile.
             from redock.base import create_base_image
@@ -378,6 +416,11 @@ class Container(History, Look, Reach, Power):
         :returns: The id of the image of this name, else of the base image; None when that has
                   to be made first.
         """
+        moving = self._find_moving()
+        if moving is not None:
+            image_id, saved = moving
+            self.effective = self._decide(saved, trusted=True)
+            return image_id
         described = self.engine.inspect_image(self.image.name)
         if described is not None:
             if self.base:
@@ -393,9 +436,11 @@ class Container(History, Look, Reach, Power):
             if hostname and hostname != hostname_for(saved.rpartition(":")[2]):
                 # It was asked for when the machine was made, so it belongs to what was saved.
                 self.session.hostname = hostname
+            self.effective = self._decide(labels.get(label("options"), ""))
             return self.image.id
         from redock.base import find_ready_base
 
+        self.effective = self._decide("")
         return find_ready_base(self.engine, self.base)
 
     def _create(
@@ -424,11 +469,18 @@ class Container(History, Look, Reach, Power):
                 self.session.container_id, self.session.instance = container, instance
                 self.session.address, self.session.port = "127.0.0.1", port
                 self.session.ssh_alias, self.session.hostname = self.ssh_alias, self.hostname
+                self.session.user = self.effective.login if self.effective else "root"
+                self.session.agent = bool(self.effective and self.effective.agent)
                 try:
                     foreign.check()
+                    self._equip(container)
                     self._start_new(*host_key.collect(), meanwhile)
                 except BaseException as error:
                     self._remove_container(container, instance)
+                    published = self._explain_port(error)
+                    if published is not None:
+                        self._withdraw(error)
+                        raise published from error
                     if not _machines.port_was_taken(error):
                         self._withdraw(error)
                         raise
@@ -476,6 +528,7 @@ class Container(History, Look, Reach, Power):
             instance=instance,
             port=port,
             version=redock.__version__,
+            options=self.effective,
         )
         deadline = Deadline(5.0)
         while True:
@@ -600,6 +653,8 @@ class Container(History, Look, Reach, Power):
             session.port,
             session.address,
             self.engine.way_to(session.instance),
+            user=session.user or "root",
+            agent=bool(session.agent),
         )
 
     def setup_ssh_access(self) -> None:
@@ -693,7 +748,9 @@ class Container(History, Look, Reach, Power):
             state = self.engine.inspect_container(self.session.container_id)["State"]
         except NotFound as error:
             raise ContainerDied(f"{self.image.name} was removed while it was starting") from error
-        if state["Status"] in ("running", "restarting", "paused", "created"):
+        # One that the engine starts again and again never came up.
+        failing = self.created and state["Status"] == "restarting"
+        if state["Status"] in ("running", "restarting", "paused", "created") and not failing:
             return
         log = self.engine.logs(self.session.container_id, LOG_LINES)
         raise ContainerDied(
@@ -760,6 +817,7 @@ class Container(History, Look, Reach, Power):
             assert self.session.container_id
             changes = ["LABEL " + " ".join(f"{label(name)}=" for name in _machines.BLANKED_LABELS)]
             changes += [f"LABEL {KIND}=image", f'CMD ["{_recipe.BOOT}"]']
+            changes += [_machines.label_change("options", self._save_options())]
             logger.info("Saving the disk of %s", self.image.name)
             self.image.id = self.engine.commit(
                 self.session.container_id,
@@ -788,7 +846,7 @@ class Container(History, Look, Reach, Power):
                 leftover = os.path.exists(self.ssh_config_file)
                 swept = self._sweep()
                 self.revoke_ssh_access()
-                if swept or leftover:
+                if self._forget_options() or swept or leftover:
                     logger.info("%s had gone already; removed what was left", self.image.name)
                     return
                 raise NoContainerRunning(f"there is no machine {self.image.name} to kill")
@@ -810,6 +868,7 @@ class Container(History, Look, Reach, Power):
                         logger.debug("%s", error)
                 _connection.close_connection(machine.instance, closing)
                 self._remove_container(machine.id, machine.instance)
+            self._forget_options()
             self.session.reset()
             self.created = False
 
@@ -834,6 +893,7 @@ class Container(History, Look, Reach, Power):
                 logger.info("Deleted the image %s", self.image.name)
             else:
                 logger.info("There is no image %s", self.image.name)
+            _remembered.forget(self.image.name)
             self.image.id = None
 
     def _sweep(self) -> bool:

@@ -5,12 +5,13 @@ What a cluster is to be: its nodes, read from arguments or from a file.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import ipaddress
 import os
 import re
 
-from redock._names import shown
+from redock._links import is_own_place
+from redock._names import nearest, shown
+from redock._sizes import parse_cpus, parse_size
 from redock.errors import InvalidArgument, InvalidName, SettingsError
 
 TYPE_CHECKING = False
@@ -22,12 +23,10 @@ if TYPE_CHECKING:
 
     Provision = Callable[[Bootstrap], object] | str
 
-__all__ = ["ClusterSpec", "NodeSpec", "check_name", "parse_size", "read_spec"]
+__all__ = ["ClusterSpec", "NodeSpec", "check_name", "read_spec"]
 
 #: A part of a host name and of an alias; short enough that "CLUSTER-NODE" is a host name, too.
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,28}[a-z0-9])?", re.ASCII)
-SIZE = re.compile(r"(\d+)\s*([kmg]?)i?b?", re.ASCII | re.IGNORECASE)
-UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +86,8 @@ class NodeSpec:
         object.__setattr__(self, "disks", {path: parse_size(size) for path, size in disks.items()})
         if self.memory is not None:
             object.__setattr__(self, "memory", parse_size(self.memory))
-        if self.cpus is not None and not 0 < float(self.cpus) <= 4096:
-            raise InvalidArgument(f"cpus of node {self.name}: {self.cpus!r} is not above 0")
+        if self.cpus is not None:
+            object.__setattr__(self, "cpus", parse_cpus(self.cpus))
         if self.clock not in (None, "fake"):
             raise InvalidArgument(
                 f"clock of node {self.name}: {shown(self.clock)} is not 'fake', the only kind"
@@ -152,38 +151,11 @@ def check_mount_point(node: str, path: str) -> str:
     :returns: The same pathname.
     :raises InvalidArgument: It is not a place of its own.
     """
-    if (
-        not path.startswith("/")
-        or os.path.normpath(path) != path
-        or path in RESERVED
-        or ":" in path
-    ):
+    if not is_own_place(path):
         raise InvalidArgument(
             f"disks of node {node}: {shown(path)} is not the pathname of a directory of its own"
         )
     return path
-
-
-#: Where no disk can go: what every system needs, or redock itself.
-RESERVED = ("/", "/etc", "/usr", "/bin", "/lib", "/sbin", "/dev", "/proc", "/sys", "/run")
-
-
-def parse_size(value: str | int) -> int:
-    """
-    Read a number of bytes.
-
-    >>> parse_size("64m")
-    67108864
-
-    :param value: A number, or a number with ``k``, ``m`` or ``g`` (powers of 1024).
-    :returns: The number of bytes.
-    :raises InvalidArgument: It is no size, or not above zero.
-    """
-    match = SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    size = int(match[1]) * UNITS[match[2].lower()] if match else value
-    if isinstance(size, bool) or not isinstance(size, int) or size <= 0:
-        raise InvalidArgument(f"{shown(value)} is not a size: write bytes, or for instance '64m'")
-    return size
 
 
 def check_network(network: str, nodes: int) -> ipaddress.IPv4Network:
@@ -309,5 +281,5 @@ def check_keys(found: Iterable[str], known: Sequence[str], where: str) -> None:
     """
     for key in found:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.0)[0]
+            near = nearest(key, known)
             raise InvalidArgument(f"unknown key {where}{key}: did you mean {where}{near}?")

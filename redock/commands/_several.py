@@ -7,16 +7,19 @@ from __future__ import annotations
 import logging
 
 from redock._report import report
-from redock.errors import InvalidName, RedockError
+from redock.errors import InvalidArgument, InvalidName, RedockError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
+    from typing import Any
 
+    from redock._options import Options
+    from redock._project import Project
     from redock.api import Container
 
-__all__ = ["for_each", "log", "make_containers"]
+__all__ = ["find_names", "for_each", "log", "make_containers"]
 
 #: With four at a time the engine's own work fills two processors.
 WORKERS = 4
@@ -31,26 +34,56 @@ def log() -> logging.Logger:
     return logging.getLogger("redock")
 
 
-def make_containers(options: argparse.Namespace) -> list[Container]:
+def find_names(options: argparse.Namespace) -> tuple[list[str], Project | None]:
+    """
+    Find out which machines a command is about.
+
+    :param options: The command line.
+    :returns: The names on it and None, else the name of the folder's machine and its project.
+    :raises InvalidArgument: There are no names, and no project either.
+    :raises SettingsError: The project's file is somebody else's, or makes no sense.
+    """
+    if options.names:
+        return list(options.names), None
+    from redock._project import FILE, find_project
+
+    project = find_project()
+    if project is None:
+        raise InvalidArgument(f"which machine? Give a NAME, or go to a folder with a {FILE}")
+    return [project.name], project
+
+
+def make_containers(
+    options: argparse.Namespace, asked: Options | None = None, project: Project | None = None
+) -> list[Container]:
     """
     Turn the names on the command line into containers; all of them or none.
 
     :param options: The command line.
+    :param asked: What the machines are to be started with (default: what they are).
+    :param project: The project whose machine it is (default: found when there are no names).
     :returns: The containers, each once.
     :raises InvalidName: A name is outside the grammar, or the same host name is for several.
+    :raises InvalidArgument: There are no names and no project, or a port is for several machines.
     """
     from redock.api import Container
 
+    names, found = ([project.name], project) if project else find_names(options)
+    hostname = options.hostname or (found.hostname if found else None)
+    base = options.base or (found.base if found else None)
+    more: dict[str, Any] = {"options": asked} if asked else {}
     containers = {}
-    for name in options.names:
-        container = Container(name, options.hostname, options.timeout, base=options.base)
+    for name in names:
+        container = Container(name, hostname, options.timeout, base=base, **more)
         containers[container.image.name] = container
-    if options.hostname and len(containers) > 1:
+    if len(containers) > 1 and options.hostname:
         raise InvalidName("one host name cannot be for several machines: start them one by one")
-    if options.base:
+    if len(containers) > 1 and asked and asked.ports:
+        raise InvalidArgument("one port cannot be for several machines: start them one by one")
+    if base:
         from redock.base import wanted_base
 
-        wanted_base(options.base)
+        wanted_base(base)
     return list(containers.values())
 
 

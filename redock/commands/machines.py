@@ -7,14 +7,17 @@ from __future__ import annotations
 import os
 import sys
 
-from redock._arguments import add_names, add_verb
-from redock.commands._several import for_each, log, make_containers
+from redock._arguments import OptionalValue, add_names, add_verb
+from redock.commands._several import find_names, for_each, log, make_containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from typing import Any
 
     from redock._arguments import Parser
+    from redock._options import Options
+    from redock._project import Project
 
 __all__ = ["add"]
 
@@ -37,6 +40,91 @@ def add(verbs: argparse._SubParsersAction[Parser]) -> None:
             verb.add_argument("--force", action="store_true", help="even redock's base images")
         if name == "start":
             verb.add_argument("--no-connect", action="store_true", help="do not open a session")
+            add_equipment(verb)
+
+
+def add_equipment(verb: argparse.ArgumentParser) -> None:
+    """
+    Add what a machine is started with besides its disk.
+
+    :param verb: The parser of a command.
+    """
+    import argparse
+
+    more: dict[str, Any] = {"action": "append"}
+    verb.add_argument(
+        *("-p", "--publish"), metavar="[ADDRESS:]PORT[:INSIDE][/udp]", **more,
+        help="make a port of the machine one of this host, on 127.0.0.1 unless told otherwise"
+        " ('none': no more)",
+    )  # fmt: skip
+    verb.add_argument(
+        *("-V", "--volume"), metavar="SOURCE:TARGET[:ro]", **more,
+        help="mount a directory (./DIRECTORY) or a volume of the engine ('none': no more)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--user", metavar="NAME[:UID[:GID]]", action=OptionalValue,
+        help="log in as this user, with your number and sudo, not as root; without a value: as you",
+    )  # fmt: skip
+    verb.add_argument(
+        *("-e", "--env"), metavar="KEY[=VALUE]", **more,
+        help="set an environment variable; without a value: as it is here ('none': no more)",
+    )  # fmt: skip
+    verb.add_argument("--memory", metavar="SIZE", help="limit the memory, e.g. 512m (0: no limit)")
+    verb.add_argument("--cpus", metavar="N", help="limit the processors, e.g. 1.5 (0: no limit)")
+    verb.add_argument(
+        "--network", metavar="NAME", **more,
+        help="attach to a network of the engine as well ('none': no more)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--agent",
+        action=argparse.BooleanOptionalAction,
+        help="forward your SSH agent (default: no)",
+    )
+    verb.add_argument(
+        "--restart", metavar="POLICY",
+        help="when the engine starts it again: no, always, unless-stopped or on-failure",
+    )  # fmt: skip
+    verb.add_argument(
+        "--recreate", action="store_true",
+        help="where options need it, make a new container for the same disk; programs are stopped",
+    )  # fmt: skip
+
+
+def asked_for(options: argparse.Namespace, project: Project | None) -> Options | None:
+    """
+    Find out what machines are to be started with.
+
+    :param options: The command line.
+    :param project: The project whose machine it is, if any.
+    :returns: What the command line says, above what the project says; None for nothing.
+    :raises InvalidArgument: A value makes no sense.
+    :raises SettingsError: A value of the project's makes no sense.
+    """
+    names = ("publish", "volume", "user", "env", "memory", "cpus", "network", "agent", "restart")
+    given = {name: getattr(options, name) for name in names}
+    if project is None and all(value is None for value in given.values()):
+        return None
+    from redock._links import read_environment
+    from redock._options import Options
+
+    lists = {name: given.pop(name) for name in ("publish", "volume", "env", "network")}
+    for name, value in lists.items():
+        if value is not None:
+            lists[name] = [each for each in value if each != "none"]
+    variables = None if lists["env"] is None else read_environment(lists["env"])
+    asked = Options(
+        ports=lists["publish"],
+        volumes=lists["volume"],
+        networks=lists["network"],
+        env=variables,
+        **given,
+    )
+    if project is None:
+        return asked
+    theirs = project.options()
+    if variables:
+        asked = Options(**{**asked.given(), "env": {**theirs.values, **variables}})
+    return asked.over(theirs)
 
 
 def start(options: argparse.Namespace) -> int:
@@ -49,14 +137,20 @@ def start(options: argparse.Namespace) -> int:
     from redock import api
     from redock.errors import SeveralFailed
 
-    containers = make_containers(options)
+    _, project = find_names(options)
+    containers = make_containers(options, asked_for(options, project), project)
+    again = {"recreate": True} if options.recreate else {}
     try:
-        for_each(containers, lambda container: container.start())
+        for_each(containers, lambda container: container.start(**again))
     except SeveralFailed as failed:
         for container in containers:
             if container.image.name not in failed.failures:
                 print(api.connect_hint(container))
         raise
+    if project is not None:
+        from redock.provision import provision_project
+
+        provision_project(containers[0], project, sys.stderr)
     interactive = sys.stdin.isatty() and sys.stdout.isatty() and not options.no_connect
     if len(containers) == 1 and interactive:
         command = api.connect_command(containers[0])

@@ -241,7 +241,7 @@ def test_a_file_system_without_hard_links_leaves_the_shared_connection_out(
 
     monkeypatch.setattr(os, "link", refuse)
     assert _ssh.control_path(INSTANCE) is None
-    assert "ControlPath" not in entry_of().text()
+    assert "ControlMaster" not in entry_of().text()
     assert os.listdir(redock_home / "ssh" / "s") == []
 
 
