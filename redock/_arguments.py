@@ -9,10 +9,15 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
-__all__ = ["Parser", "add_names", "add_options", "add_verb", "seconds"]
+__all__ = ["ANYWHERE", "Parser", "add_names", "add_options", "add_verb", "seconds"]
+
+#: Options that every command understands.
+ALWAYS = ("-v", "-q", "--no-color")
+#: Options that may stand before the command as well as behind it.
+ANYWHERE = (*ALWAYS, "-n", "-m", "-t", "-b")
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,6 +39,7 @@ def add_verb(
     function: Callable[[argparse.Namespace], int],
     text: str,
     *flags: str,
+    aliases: Sequence[str] = (),
 ) -> Parser:
     """
     Add a command.
@@ -42,12 +48,15 @@ def add_verb(
     :param name: Its name.
     :param function: What it does; gets the command line, returns the exit status.
     :param text: What it does, for the reader.
-    :param flags: The options it understands, besides those that all understand.
+    :param flags: The shared options it understands, besides those that all understand.
+    :param aliases: Its other names.
     :returns: The parser of the command.
     """
-    verb = verbs.add_parser(name, help=text[0].lower() + text[1:-1], description=text)
+    verb = verbs.add_parser(
+        name, aliases=aliases, help=text[0].lower() + text[1:-1], description=text
+    )
     verb.set_defaults(run=function)
-    add_options(verb, "-v", "-q", *flags, again=True)
+    add_options(verb, *ALWAYS, *flags, again=True)
     return verb
 
 
@@ -62,19 +71,29 @@ def add_names(verb: argparse.ArgumentParser) -> None:
 
 def add_options(parser: argparse.ArgumentParser, *flags: str, again: bool = False) -> None:
     """
-    Add options that may stand before the command or after it.
+    Add options that several commands share.
+
+    Those that may stand before the command as well are added twice, to the
+    program and to the command.
 
     :param parser: The parser.
-    :param flags: Their short forms.
+    :param flags: Their first forms.
     :param again: They exist before the command; keep what was given there.
     """
-    options: dict[str, tuple[str, dict[str, Any]]] = {
-        "-v": ("--verbose", {"action": "count", "default": 0, "help": "say more: each request"}),
-        "-q": ("--quiet", {"action": "count", "default": 0, "help": "say only what went wrong"}),
-        "-n": ("--hostname", {"metavar": "NAME", "help": "host name (default: TAG)"}),
-        "-m": ("--message", {"metavar": "TEXT", "help": "describes a commit"}),
+    options: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+        "-v": (
+            ("--verbose",),
+            {"action": "count", "default": 0, "help": "say more: each request"},
+        ),
+        "-q": (
+            ("--quiet",),
+            {"action": "count", "default": 0, "help": "say only what went wrong"},
+        ),
+        "--no-color": ((), {"action": "store_true", "help": "no colours"}),
+        "-n": (("--hostname",), {"metavar": "NAME", "help": "host name (default: TAG)"}),
+        "-m": (("--message",), {"metavar": "TEXT", "help": "describes a commit"}),
         "-t": (
-            "--timeout",
+            ("--timeout",),
             {
                 "metavar": "S",
                 "type": seconds,
@@ -83,18 +102,20 @@ def add_options(parser: argparse.ArgumentParser, *flags: str, again: bool = Fals
             },
         ),
         "-b": (
-            "--base",
+            ("--base",),
             {
                 "metavar": "IMAGE",
                 "help": "Debian or Ubuntu image to build on (default: ubuntu:24.04)",
             },
         ),
+        "--json": ((), {"action": "store_true", "help": "print one JSON document"}),
+        "-y": (("--yes",), {"action": "store_true", "help": "do it without asking"}),
     }
     for flag in flags:
-        name, details = options[flag]
-        if again:
+        names, details = options[flag]
+        if again and flag in ANYWHERE:
             details["default"] = argparse.SUPPRESS
-        parser.add_argument(flag, name, **details)
+        parser.add_argument(flag, *names, **details)
 
 
 def seconds(text: str) -> float:

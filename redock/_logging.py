@@ -11,8 +11,9 @@ import sys
 import time
 
 from redock._progress import Progress
+from redock._table import use_color
 
-__all__ = ["set_up", "use_color"]
+__all__ = ["set_up"]
 
 logger = logging.getLogger("redock")
 
@@ -62,7 +63,7 @@ class LateHandler(logging.Handler):
             fmt=SHORT_FORMAT if logger.level > logging.DEBUG else LONG_FORMAT,
             datefmt="%H:%M:%S",
             field_styles=styles,
-            isatty=use_color(sys.stderr.isatty()),
+            isatty=use_color(sys.stderr),
             reconfigure=False,
         )
         if self.spinner is not None:
@@ -115,13 +116,3 @@ class Spinner:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
             self.visible = False
-
-
-def use_color(terminal: bool) -> bool:
-    """
-    Decide whether to use colours.
-
-    :param terminal: The output is a terminal.
-    :returns: False where ``NO_COLOR`` (https://no-color.org) or ``TERM=dumb`` is set.
-    """
-    return terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -120,6 +120,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         print(version_line())
         return 0
     options = make_parser().parse_args(arguments)
+    if options.no_color:
+        # For the programs we start, too.
+        os.environ["NO_COLOR"] = "1"
     from redock import _logging
 
     _logging.set_up(options.verbose - options.quiet)
@@ -149,7 +152,7 @@ def make_parser() -> Parser:
     import argparse
 
     from redock import commands
-    from redock._arguments import Parser, add_options
+    from redock._arguments import ANYWHERE, Parser, add_options
 
     parser = Parser(
         prog="redock",
@@ -158,7 +161,7 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=version_line())
-    add_options(parser, "-v", "-q", "-n", "-m", "-t", "-b")
+    add_options(parser, *ANYWHERE)
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     commands.add_all(verbs)
     return parser

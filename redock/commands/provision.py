@@ -22,14 +22,13 @@ def add(verbs: argparse._SubParsersAction[Parser]) -> None:
     :param verbs: Where commands are added.
     """
     text = "Bring machines, or any hosts, into the state a script describes."
-    parser = add_verb(verbs, "provision", provision, text)
+    parser = add_verb(verbs, "provision", provision, text, "--json")
     parser.add_argument(
         "names", nargs="+", metavar="NAME", help="a machine of redock's, an SSH alias or user@host"
     )
     parser.add_argument("script", metavar="SCRIPT.py", help="defines provision(host)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would change")
     parser.add_argument("--diff", action="store_true", help="print how text files change")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("--sudo", action="store_true", help="become root with sudo")
     parser.add_argument(
         "-j", "--jobs", type=int, metavar="N", help="how many hosts at the same time (default: 16)"

@@ -62,6 +62,7 @@ GROUND_UP = [
     "cluster",
     "doctor",
     "_arguments",
+    "_table",
     "_logging",
     "_report",
     "commands",
