@@ -22,7 +22,7 @@ from redock.errors import DockerUnavailable, EngineError, NotFound
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any, ClassVar
 
     import docker
@@ -236,6 +236,76 @@ class Engine:
         """
         return self.begin(method, path, what, **options).result()
 
+    def download(
+        self, path: str, what: str, *, query: Mapping[str, object] | None = None
+    ) -> Iterator[bytes]:
+        """
+        Ask for something that is too large to be kept.
+
+        :param path: The path of the API without a version.
+        :param what: What is asked, to complete "the engine could not ...".
+        :param query: Parameters of the query; a list is a parameter that is repeated.
+        :returns: Yields the body of the answer in pieces.
+        :raises NotFound: The engine knows no such object.
+        :raises EngineError: The engine refused or failed the request.
+        :raises DockerUnavailable: The connection broke.
+        """
+        target = f"{path}?{urlencode(dict(query), doseq=True)}" if query else path
+        logger.debug("GET %s", target)
+        address = self.endpoint.socket_path
+        if address is None:
+            yield from download_with_sdk(self.client, target, what)
+            return
+        try:
+            request = _http.Request(address, "GET", target, timeout=COMMIT_PATIENCE)
+            with contextlib.closing(request):
+                status, headers = request.read_head()
+                body = request.body(status, headers)
+                if status >= 400:
+                    raise answer_error(_http.Response(status, headers, b"".join(body)), what)
+                yield from body
+        except OSError as error:
+            raise self.connection_error(error, what) from error
+
+    def upload(
+        self, path: str, what: str, pieces: Iterable[bytes], *, query: Mapping[str, object]
+    ) -> list[dict[str, Any]]:
+        """
+        Send something that is too large to be kept.
+
+        :param path: The path of the API without a version.
+        :param what: What is asked, to complete "the engine could not ...".
+        :param pieces: A tar archive in pieces. What it raises is raised here, and the engine has
+                       got an archive without an end, which it discards.
+        :param query: Parameters of the query.
+        :returns: The engine's reports.
+        :raises EngineError: The engine refused or failed the request.
+        :raises DockerUnavailable: The connection broke.
+        """
+        target = f"{path}?{urlencode(dict(query), doseq=True)}"
+        logger.debug("POST %s", target)
+        address, kind = self.endpoint.socket_path, "application/x-tar"
+        if address is None:
+            response = send_with_sdk(self.client, "POST", target, pieces, kind, COMMIT_PATIENCE)
+        else:
+            try:
+                request = _http.Request(
+                    address, "POST", target, Pieces(pieces), kind, timeout=COMMIT_PATIENCE
+                )
+                response = request.response()
+            except OSError as error:
+                raise self.connection_error(error, what) from error
+            except Spoiled as spoiled:
+                raise spoiled.reason from None
+        if response.status >= 400:
+            raise answer_error(response, what)
+        reports = [json.loads(line) for line in response.body.splitlines() if line.strip()]
+        for report in reports:
+            if "error" in report:
+                message = " ".join(str(report["error"]).split())[:500]
+                raise EngineError(f"the engine could not {what}: {printable(message)}")
+        return reports
+
     def connection_error(self, error: OSError, what: str) -> DockerUnavailable | EngineError:
         """
         Explain why the engine cannot be talked to.
@@ -436,8 +506,9 @@ class Engine:
             "pause": int(pause),
             "comment": message or "",
             "author": author or "",
-            "changes": "\n".join(changes),
         }
+        if changes:
+            query["changes"] = "\n".join(changes)
         committed = to_the_end(
             lambda: self.request(
                 "POST",
@@ -643,6 +714,16 @@ class Engine:
         except NotFound:
             return None
 
+    def image_history(self, image: str) -> list[dict[str, Any]]:
+        """
+        Get the steps an image was made in.
+
+        :param image: Its name or id.
+        :returns: The API's descriptions, the last step first.
+        """
+        path = f"/images/{quote(image)}/history"
+        return list(self.request("GET", path, f"get the history of the image {image}") or ())
+
     def images(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
         """
         List images.
@@ -806,8 +887,72 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
         ) from error
 
 
+class Spoiled(Exception):
+    """
+    What was to be sent could not be produced.
+
+    Apart from everything that goes wrong with the connection: errors of files
+    are of the same kind as those of sockets.
+
+    :param reason: The error.
+    """
+
+    def __init__(self, reason: BaseException) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+class Pieces:
+    """
+    A body in pieces whose errors are told from those of the connection.
+
+    :param pieces: The body.
+    """
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        iterator = iter(self.pieces)
+        while True:
+            try:
+                piece = next(iterator)
+            except StopIteration:
+                return
+            except (OSError, ValueError) as error:
+                raise Spoiled(error) from error
+            yield piece
+
+
+def download_with_sdk(client: docker.APIClient, target: str, what: str) -> Iterator[bytes]:
+    """
+    Ask for something large over the SDK's connection.
+
+    :param client: The connection.
+    :param target: The path and query.
+    :param what: What is asked, for messages.
+    :returns: Yields the body of the answer in pieces.
+    :raises EngineError: The engine refused or failed the request.
+    :raises DockerUnavailable: The connection failed.
+    """
+    url = f"{client.base_url}/v{client.api_version}{target}"
+    try:
+        answer = client.get(url, stream=True, timeout=COMMIT_PATIENCE)
+        if answer.status_code >= 400:
+            raise answer_error(_http.Response(answer.status_code, {}, answer.content), what)
+        with contextlib.closing(answer):
+            yield from answer.iter_content(65536)
+    except failures() as error:
+        raise DockerUnavailable(f"the connection to the Docker engine failed: {error}") from error
+
+
 def send_with_sdk(
-    client: docker.APIClient, method: str, target: str, data: bytes, kind: str, timeout: float
+    client: docker.APIClient,
+    method: str,
+    target: str,
+    data: bytes | Iterable[bytes],
+    kind: str,
+    timeout: float,
 ) -> _http.Response:
     """
     Make a request over the SDK's connection.
@@ -815,7 +960,7 @@ def send_with_sdk(
     :param client: The connection.
     :param method: The HTTP method.
     :param target: The path and query.
-    :param data: The body.
+    :param data: The body, in pieces where it is large.
     :param kind: The media type of the body.
     :param timeout: Seconds of silence after which the engine counts as hung.
     :returns: The answer.
@@ -853,6 +998,24 @@ def demultiplex(raw: bytes) -> Iterator[bytes]:
         yield raw[position + 8 : position + 8 + size]
         position += 8 + size
     yield raw[position:]
+
+
+def frames(stream: Iterable[bytes]) -> Iterator[bytes]:
+    """
+    Split what arrives from a container, piece by piece, into what it printed.
+
+    :param stream: Yields bytes of the format that :func:`demultiplex` explains.
+    :returns: Yields the pieces.
+    """
+    waiting = b""
+    for data in stream:
+        waiting += data
+        while len(waiting) >= 8:
+            size = 8 + int.from_bytes(waiting[4:8], "big")
+            if len(waiting) < size:
+                break
+            yield waiting[8:size]
+            waiting = waiting[size:]
 
 
 def printable(text: str) -> str:

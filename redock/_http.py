@@ -9,11 +9,12 @@ from here. Everything else (pulls, imports, TLS) is the SDK's work, see
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["ProtocolError", "Request", "Response", "Stream"]
 
@@ -62,7 +63,7 @@ class Request:
     :param address: The pathname of a UNIX socket.
     :param method: The HTTP method.
     :param target: The path and query.
-    :param body: The body, empty for none.
+    :param body: The body, empty for none; in pieces where it is too large to be kept.
     :param content_type: The media type of the body.
     :param timeout: Seconds of silence after which the engine counts as hung.
     :param upgrade: Ask for a raw byte stream after the answer's head.
@@ -74,7 +75,7 @@ class Request:
         address: str,
         method: str,
         target: str,
-        body: bytes = b"",
+        body: bytes | Iterable[bytes] = b"",
         content_type: str = "application/json",
         timeout: float = 60.0,
         upgrade: bool = False,
@@ -83,15 +84,39 @@ class Request:
         try:
             self.socket.settimeout(timeout)
             self.socket.connect(address)
-            head = [f"{method} {target} HTTP/1.1", "Host: docker", f"Content-Length: {len(body)}"]
+            whole = isinstance(body, bytes)
+            length = f"Content-Length: {len(body)}" if whole else "Transfer-Encoding: chunked"  # type: ignore[arg-type]
+            head = [f"{method} {target} HTTP/1.1", "Host: docker", length]
             if body:
                 head.append(f"Content-Type: {content_type}")
             head += ["Connection: Upgrade", "Upgrade: tcp"] if upgrade else ["Connection: close"]
-            self.socket.sendall("\r\n".join([*head, "", ""]).encode("ascii") + body)
+            start = "\r\n".join([*head, "", ""]).encode("ascii")
+            if isinstance(body, bytes):
+                self.socket.sendall(start + body)
+            else:
+                self.socket.sendall(start)
+                self.send_pieces(body)
         except BaseException:
             self.socket.close()
             raise
         self.buffer = b""
+
+    def send_pieces(self, pieces: Iterable[bytes]) -> None:
+        """
+        Send a body as chunks (RFC 9112, section 7.1).
+
+        :param pieces: The body; when it raises an error the engine sees no end of it.
+        """
+        for piece in pieces:
+            if not piece:
+                continue
+            try:
+                self.socket.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+            except (BrokenPipeError, ConnectionResetError):
+                # It has heard enough, and its answer says why.
+                return
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.socket.sendall(b"0\r\n\r\n")
 
     def close(self) -> None:
         """Give up the request, or the stream that it became."""
@@ -141,20 +166,30 @@ class Request:
         """
         try:
             status, headers = self.read_head()
-            if status in (204, 304):
-                body = b""
-            elif headers.get("transfer-encoding", "").lower() == "chunked":
-                body = b"".join(self.chunks())
-            elif "content-length" in headers:
-                length = headers["content-length"]
-                if not is_number(length):
-                    raise ProtocolError(f"not a length: {length[:20]!r}")
-                body = self.exactly(int(length))
-            else:
-                body = b"".join(iter(self.receive, b""))
-            return Response(status, headers, body)
+            return Response(status, headers, b"".join(self.body(status, headers)))
         finally:
             self.close()
+
+    def body(self, status: int, headers: dict[str, str]) -> Iterator[bytes]:
+        """
+        Read the body.
+
+        :param status: The status in the head.
+        :param headers: The header fields.
+        :returns: Yields it in pieces.
+        :raises OSError: The connection failed, or the engine was silent for too long.
+        """
+        if status in (204, 304):
+            return
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            yield from self.chunks()
+        elif "content-length" in headers:
+            length = headers["content-length"]
+            if not is_number(length):
+                raise ProtocolError(f"not a length: {length[:20]!r}")
+            yield self.exactly(int(length))
+        else:
+            yield from iter(self.receive, b"")
 
     def exactly(self, count: int) -> bytes:
         """

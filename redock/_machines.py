@@ -4,6 +4,10 @@ redock's machines as the engine sees them: labels, identity, configuration.
 The engine is the truth about machines. A container is one of ours when its
 labels say so *and* the volume with its identity is mounted: labels alone
 survive a commit and would make a hand-made container look like ours.
+
+Labels cannot be changed, the name of a container can: where the two differ the
+machine was renamed. And while a machine gets another disk there are two
+containers with one identity; the one with the name of the machine is it.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import os
 
 from redock import _recipe
 from redock._engine import KIND, label
+from redock._names import alias_for, hostname_for, split_container_name
 from redock.errors import EngineError
 
 TYPE_CHECKING = False
@@ -33,6 +38,10 @@ __all__ = [
     "new_instance",
     "pick_port",
     "port_was_taken",
+    "saved_labels",
+    "saved_marks",
+    "successor",
+    "successor_name",
     "volume_name",
 ]
 
@@ -43,6 +52,8 @@ SSH_PORT = "22/tcp"
 LOOPBACK = "127.0.0.1"
 #: What the tags of names start with that belong to nodes of clusters, in redock's own repository.
 CLUSTER_TAG = "cluster."
+#: What the name of a container starts with that is to take the place of a machine's.
+SUCCESSOR = "redock.next."
 
 
 class Machine:
@@ -64,6 +75,18 @@ class Machine:
         self.hostname: str = labels.get(label("hostname"), "")
         #: The number of the user who made it: aliases are for each user to give.
         self.user: str = labels.get(label("user"), "")
+        names = [each.removeprefix("/") for each in summary.get("Names") or ()]
+        #: What the engine calls it.
+        self.container_name: str = next((each for each in names if "/" not in each), "")
+        #: The name it had when it was made.
+        self.first_name: str = self.name
+        #: The host name it gets when it is made anew; the one inside stays while it exists.
+        self.next_hostname: str = self.hostname
+        #: The image it was made from.
+        self.image: str = summary.get("ImageID", "")
+        #: Containers that were to take its place, by somebody who was interrupted.
+        self.successors: list[str] = []
+        self.follow_name(labels)
         port = labels.get(label("port"), "")
         #: The port on the host that was chosen for it.
         self.port: int = int(port) if port.isdigit() else 0
@@ -80,6 +103,29 @@ class Machine:
             and mount.get("Name") == volume_name(self.instance)
             for mount in mounts
         )
+
+    def follow_name(self, labels: Mapping[str, str]) -> None:
+        """
+        Take the name, and what follows from it, from the container where that was renamed.
+
+        :param labels: Its labels, which say what it was called when it was made.
+        """
+        found = split_container_name(self.container_name)
+        if labels.get(KIND) != CONTAINER or found is None or not self.name:
+            return
+        first = self.name.rpartition(":")[2]
+        if found == tuple(self.name.rsplit(":", 1)):
+            return
+        self.name = ":".join(found)
+        if self.hostname == hostname_for(first):
+            # Nobody asked for another: it goes with the name, and so does the alias.
+            self.next_hostname = hostname_for(found[1])
+            self.alias = alias_for(found[1], self.next_hostname)
+
+    @property
+    def waiting(self) -> bool:
+        """True for a container that is to take the place of a machine's."""
+        return self.container_name.startswith(SUCCESSOR)
 
     @property
     def endpoint(self) -> tuple[str, int]:
@@ -101,7 +147,7 @@ def find_machines(engine: Engine) -> list[Machine]:
     :returns: The machines.
     """
     listed = engine.containers({"label": [f"{KIND}={CONTAINER}"]})
-    return [machine for machine in map(Machine, listed) if machine.genuine]
+    return settle([machine for machine in map(Machine, listed) if machine.genuine])
 
 
 def find_claims(engine: Engine) -> list[Machine]:
@@ -113,7 +159,23 @@ def find_claims(engine: Engine) -> list[Machine]:
     """
     listed = engine.containers({"label": [label("port")]})
     found = [(each["Labels"].get(KIND), Machine(each)) for each in listed]
-    return [each for kind, each in found if kind == "owner" or (kind == CONTAINER and each.genuine)]
+    machines = settle([each for kind, each in found if kind == CONTAINER and each.genuine])
+    return machines + [each for kind, each in found if kind == "owner"]
+
+
+def settle(found: list[Machine]) -> list[Machine]:
+    """
+    Tell machines from containers that were to take their places.
+
+    :param found: Containers of machines.
+    :returns: The machines. One whose container has gone is what was to take its place: that ran
+              by then, with the same identity.
+    """
+    machines = {each.instance: each for each in found if not each.waiting}
+    for each in found:
+        if each.waiting and machines.setdefault(each.instance, each) is not each:
+            machines[each.instance].successors.append(each.id)
+    return list(machines.values())
 
 
 def new_instance() -> str:
@@ -239,6 +301,65 @@ def configuration(
             ],
         },
     }
+
+
+def successor_name(instance: str) -> str:
+    """
+    Name a container that is to take the place of a machine's.
+
+    :param instance: The id of the machine.
+    :returns: A name for the engine.
+    """
+    return SUCCESSOR + instance
+
+
+def successor(machine: Machine, described: Mapping[str, Any], image: str) -> dict[str, Any]:
+    """
+    Describe a container that is the same machine with another disk.
+
+    Whatever it was started with, it is started with again: alias, port and
+    identity, and what the user asked for besides.
+
+    :param machine: The machine.
+    :param described: Everything the engine says about its container.
+    :param image: The id of the image with the other disk.
+    :returns: The body of the API's request to create a container.
+    """
+    config = {**described["Config"], "Image": image, "HostConfig": dict(described["HostConfig"])}
+    labels = dict(config["Labels"])
+    # Of the image it was made from, not of the machine.
+    for name in ("recipe", "base", "squashed"):
+        labels.pop(label(name), None)
+    labels |= {label("name"): machine.name, label("alias"): machine.alias}
+    labels[label("hostname")] = machine.next_hostname
+    config["Labels"] = labels
+    config["Hostname"], _, config["Domainname"] = machine.next_hostname.partition(".")
+    config["Entrypoint"], config["Cmd"] = [], [_recipe.BOOT]
+    return config
+
+
+def saved_marks(name: str, hostname: str) -> dict[str, str]:
+    """
+    Get the labels that the image of a machine has.
+
+    :param name: The name of the machine, ``REPOSITORY:TAG``.
+    :param hostname: Its host name.
+    :returns: The labels, also those that are blanked.
+    """
+    marks = dict.fromkeys((label(each) for each in (*BLANKED_LABELS, "squashed")), "")
+    return {**marks, KIND: "image", label("name"): name, label("hostname"): hostname}
+
+
+def saved_labels(name: str, hostname: str) -> list[str]:
+    """
+    Say what is written into the image of a machine.
+
+    :param name: The name of the machine, ``REPOSITORY:TAG``.
+    :param hostname: Its host name.
+    :returns: Instructions of a Dockerfile.
+    """
+    words = " ".join(f"{key}={value}" for key, value in saved_marks(name, hostname).items())
+    return [f"LABEL {words}", f'CMD ["{_recipe.BOOT}"]']
 
 
 #: What a commit must not hand on: these labels made the container ours.

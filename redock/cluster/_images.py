@@ -157,7 +157,7 @@ def provision(engine: Engine, spec: NodeSpec, start: str, name: str) -> None:
     finally:
         if container._find_machine() is not None:
             container.kill()
-        engine.remove_image(building.name, force=True)
+        container.delete()
 
 
 def find_function(provision: Callable[[Bootstrap], object] | str) -> Callable[[Bootstrap], object]:
