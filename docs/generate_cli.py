@@ -57,6 +57,9 @@ def generate() -> str:
     known = {option for action in common for option in action.option_strings}
     for name, (text, command) in commands.items():
         lines += ["", *heading(f"redock {name}"), "", f"{text[0].upper()}{text[1:]}.", ""]
+        others = other_names(parser, name)
+        if others:
+            lines += [f"Also as ``redock {'``, ``redock '.join(others)}``.", ""]
         own = [action for action in command._actions if not known & set(action.option_strings)]
         usage = " ".join([f"$ redock {name}", *(brief(action) for action in own)])
         lines += [".. code-block:: console", "", f"   {usage}", ""]
@@ -90,8 +93,26 @@ def find_commands(
     (verbs,) = (
         action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
     )
-    texts = {choice.dest: choice.help or "" for choice in verbs._choices_actions}
-    return {name: (texts[name], command) for name, command in verbs.choices.items()}
+    # Those are without the other names of commands, which are described with them.
+    return {
+        choice.dest: (choice.help or "", verbs.choices[choice.dest])
+        for choice in verbs._choices_actions
+    }
+
+
+def other_names(parser: argparse.ArgumentParser, name: str) -> list[str]:
+    """
+    Find the other names of a command.
+
+    :param parser: The parser of the command line.
+    :param name: The name of the command.
+    :returns: The names, none for most.
+    """
+    (verbs,) = (
+        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    command = verbs.choices[name]
+    return [each for each, found in verbs.choices.items() if found is command and each != name]
 
 
 def brief(action: argparse.Action) -> str:
@@ -104,6 +125,8 @@ def brief(action: argparse.Action) -> str:
     if action.option_strings:
         return f"[{spell(action, action.option_strings[-1])}]"
     name = value_name(action)
+    if action.nargs in ("*", "?"):
+        return f"[{name}...]" if action.nargs == "*" else f"[{name}]"
     return f"{name}..." if action.nargs == "+" else name
 
 

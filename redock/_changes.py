@@ -424,7 +424,7 @@ def count_written(engine: Engine, container: str, since: float, until: float) ->
     :param until: When to stop counting.
     :returns: How many files, None when that cannot be found out.
     """
-    skip = [word for path in NOT_ON_DISK for word in ("-path", path, "-prune", "-o")]
+    skip = [word for path in (*NOT_ON_DISK, *NOISE) for word in ("-path", path, "-prune", "-o")]
     # Whatever is written there anew, or only touched, changes at that moment (inode(7)).
     tests = ["-newerct", f"@{since:.6f}", "!", "-newerct", f"@{until:.6f}"]
     command = ["find", "/", "-xdev", *skip, *tests, "!", "-type", "d", "-printf", "."]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from redock._engine import KIND, label
 from redock._names import HISTORY, slug
@@ -20,7 +21,6 @@ from redock.errors import NotFound
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
     from typing import Any
 
     from redock._engine import Engine
@@ -240,8 +240,6 @@ def moment(text: str) -> datetime:
     :param text: For example ``2026-11-25T02:54:44.893283678Z``.
     :returns: The moment; the beginning of time where it cannot be read.
     """
-    from datetime import UTC, datetime
-
     try:
         # Nanoseconds are more than Python takes.
         shorter = FRACTION.sub(lambda found: "." + found[1][:6].ljust(6, "0"), text)

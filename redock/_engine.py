@@ -690,6 +690,18 @@ class Engine:
         query = {"filters": json.dumps(filters)}
         return list(self.request("GET", "/networks", "list networks", query=query) or ())
 
+    def connect_network(self, name: str, container: str, aliases: Sequence[str] = ()) -> None:
+        """
+        Attach a container to a network.
+
+        :param name: The name or id of the network.
+        :param container: The name or id of the container.
+        :param aliases: What else the others in the network can call it (default: nothing).
+        """
+        body = {"Container": container, "EndpointConfig": {"Aliases": list(aliases)}}
+        what = f"attach the container {short(container)} to the network {name}"
+        self.request("POST", f"/networks/{quote(name)}/connect", what, body=body)
+
     def remove_network(self, name: str) -> None:
         """
         Remove a network; fine if there is none.

@@ -52,6 +52,8 @@ SSH_PORT = "22/tcp"
 LOOPBACK = "127.0.0.1"
 #: What the tags of names start with that belong to nodes of clusters, in redock's own repository.
 CLUSTER_TAG = "cluster."
+#: The networks a container is in when nobody asked for one.
+DEFAULT_NETWORKS = ("bridge", "default", "podman")
 #: What the name of a container starts with that is to take the place of a machine's.
 SUCCESSOR = "redock.next."
 
@@ -334,7 +336,6 @@ def successor(machine: Machine, described: Mapping[str, Any], image: str) -> dic
     labels[label("hostname")] = machine.next_hostname
     config["Labels"] = labels
     config["Hostname"], _, config["Domainname"] = machine.next_hostname.partition(".")
-    config["Entrypoint"], config["Cmd"] = [], [_recipe.BOOT]
     return config
 
 

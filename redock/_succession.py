@@ -20,6 +20,9 @@ from redock.errors import EngineError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from redock._commits import Commit
 
 __all__ = ["Succession"]
@@ -91,6 +94,7 @@ class Succession(History):
         )
         logger.info("Starting %s with the other disk", machine.name)
         try:
+            self._attach(described, made)
             _connection.close_connection(machine.instance)
             self._end(machine)
             self._start_soon(made)
@@ -107,6 +111,23 @@ class Succession(History):
             raise
         engine.remove_container(machine.id)
         engine.rename_container(made, container_name(*container.image.key))
+
+    def _attach(self, described: Mapping[str, Any], made: str) -> None:
+        """
+        Attach a container to the networks of another, besides that which both have.
+
+        :param described: Everything the engine says about the other one.
+        :param made: The id of the container.
+        """
+        mode = described["HostConfig"].get("NetworkMode")
+        networks = (described.get("NetworkSettings") or {}).get("Networks") or {}
+        for name, place in networks.items():
+            if name not in (mode, *_machines.DEFAULT_NETWORKS):
+                # The engine adds the id of each container itself.
+                aliases = [
+                    each for each in place.get("Aliases") or () if each not in described["Id"]
+                ]
+                self._container.engine.connect_network(name, made, aliases)
 
     def _log_in_anew(self, machine: Machine) -> None:
         """

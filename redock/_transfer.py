@@ -237,7 +237,7 @@ class Transfer(Succession):
         :raises NotFound: There is no such commit.
         :raises RedockError: The file cannot be written.
         """
-        from redock import _archive
+        from redock import _imagefile
         from redock._files import replacing, write_fully
 
         name = self._container.image.name
@@ -247,8 +247,8 @@ class Transfer(Succession):
         described = commits.engine.inspect_image(chosen.id) or {}
         archive = commits.engine.download("/images/get", f"export {name}", query={"names": names})
         pieces = counted(
-            _archive.rewrite(
-                _archive.Inflow(archive),
+            _imagefile.rewrite(
+                _imagefile.Inflow(archive),
                 lambda saved: None,
                 lambda image: image.names if history else [name],
             ),
@@ -259,7 +259,7 @@ class Transfer(Succession):
             for piece in pieces:
                 file.write(piece)
             return
-        pieces = _archive.compress(pieces) if file.endswith((".gz", ".tgz")) else pieces
+        pieces = _imagefile.compress(pieces) if file.endswith((".gz", ".tgz")) else pieces
         if file.endswith((".zst", ".xz", ".bz2")):
             raise InvalidArgument(f"{file}: redock compresses with gzip only, as .tar.gz")
         if os.path.exists(file) and not os.path.isfile(file):
@@ -284,7 +284,7 @@ class Transfer(Succession):
         :returns: The commit where the next start begins.
         :raises RedockError: It cannot be imported, or something is there already.
         """
-        from redock import _archive
+        from redock import _imagefile
 
         container = self._container
         if is_reserved(*container.image.key):
@@ -297,8 +297,8 @@ class Transfer(Succession):
             with contextlib.ExitStack() as stack:
                 handle = file
                 if isinstance(handle, str):
-                    handle = stack.enter_context(_archive.open_file(handle))
-                ids, last = _archive.load(
+                    handle = stack.enter_context(_imagefile.open_file(handle))
+                ids, last = _imagefile.load(
                     container.engine, handle, f"Importing {container.image.name}"
                 )
             commits.adopt()

@@ -411,7 +411,7 @@ def import_(options: argparse.Namespace) -> int:
     :param options: The command line.
     :returns: The exit status.
     """
-    from redock import _archive
+    from redock import _imagefile
     from redock.errors import InvalidArgument
 
     if options.file == "-":
@@ -419,7 +419,7 @@ def import_(options: argparse.Namespace) -> int:
             raise InvalidArgument("the NAME is missing: it is not known before the end of the file")
         find(options).import_(sys.stdin.buffer, force=options.force)
         return 0
-    options.name = options.name or _archive.find_name(options.file)
+    options.name = options.name or _imagefile.find_name(options.file)
     find(options).import_(options.file, force=options.force)
     return 0
 

@@ -270,11 +270,20 @@ def test_settings_of_the_container_survive(keep: Callable[..., Container], engin
     assert identity
     limit = {"Memory": 256 << 20, "MemorySwap": 512 << 20}
     engine.request("POST", f"/containers/{identity}/update", "limit", body=limit)
-    before = engine.inspect_container(identity)
-    engine.pause(identity)
-    machine.rollback()
-    assert machine.session.container_id
-    after = engine.inspect_container(machine.session.container_id)
+    network = f"redock-test-{os.urandom(4).hex()}"
+    engine.create_network(network, {})
+    try:
+        engine.connect_network(network, identity, ["other"])
+        before = engine.inspect_container(identity)
+        engine.pause(identity)
+        machine.rollback()
+        assert machine.session.container_id
+        after = engine.inspect_container(machine.session.container_id)
+        place = after["NetworkSettings"]["Networks"][network]
+        assert "other" in place["Aliases"] and place["IPAddress"]
+        machine.kill()
+    finally:
+        engine.remove_network(network)
     assert after["Id"] != before["Id"] and after["Name"] == before["Name"]
     assert after["HostConfig"] == before["HostConfig"]
     # This one comes with the image, and says nothing.

@@ -46,9 +46,10 @@ def commands() -> dict[str, list[str]]:
     for action in parser._actions:
         if isinstance(action.choices, dict):
             for name, command in action.choices.items():
-                found[name] = [
-                    option for each in command._actions for option in each.option_strings
-                ]
+                options = [option for each in command._actions for option in each.option_strings]
+                # Other names of a command are described with it.
+                if command.prog.endswith(f" {name}"):
+                    found[name] = options
         else:
             found.setdefault("", []).extend(action.option_strings)
     return found
@@ -92,7 +93,8 @@ def test_every_command_and_argument_has_help() -> None:
     parser = make_parser()
     (verbs,) = (action for action in parser._actions if isinstance(action.choices, dict))
     assert isinstance(verbs, argparse._SubParsersAction)
-    assert [choice.dest for choice in verbs._choices_actions if choice.help] == list(verbs.choices)
+    names = [choice.dest for choice in verbs._choices_actions if choice.help]
+    assert [verbs.choices[name] for name in names] == list(dict.fromkeys(verbs.choices.values()))
     for command in verbs.choices.values():
         for action in command._actions:
             assert action.help or action.choices, f"{command.prog}: {action.dest}"

@@ -52,7 +52,7 @@ GROUND_UP = [
     "_commits",
     "_changes",
     "_flat",
-    "_archive",
+    "_imagefile",
     "_distribution",
     "base",
     "_options",
