@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from redock import _recipe
-from redock._engine import KIND, label
+from redock._engine import COMMIT_PATIENCE, KIND, label
 from redock._progress import counted
 from redock.errors import EngineError
 
@@ -84,7 +84,8 @@ def flatten(
     :param total: About how many bytes there are (default: not known).
     :returns: The id of the new image; nothing else is left of the attempt.
     """
-    disk = engine.download(f"/containers/{container}/export", "export the disk")
+    path = f"/containers/{container}/export"
+    disk = engine.download(path, "export the disk", timeout=COMMIT_PATIENCE)
     reports = engine.upload(
         "/images/create", "import the disk", counted(disk, what, total), query={"fromSrc": "-"}
     )

@@ -141,15 +141,18 @@ class Machine:
         return self.state in ("running", "paused", "restarting")
 
 
-def find_machines(engine: Engine) -> list[Machine]:
+def find_machines(engine: Engine, name: str = "") -> list[Machine]:
     """
     List redock's machines, running or not, with one request.
 
     :param engine: The engine.
+    :param name: Only those with this image name (default: all).
     :returns: The machines.
     """
+    # Not by the label: a machine that was renamed still has the one of before.
     listed = engine.containers({"label": [f"{KIND}={CONTAINER}"]})
-    return settle([machine for machine in map(Machine, listed) if machine.genuine])
+    machines = settle([machine for machine in map(Machine, listed) if machine.genuine])
+    return [machine for machine in machines if not name or machine.name == name]
 
 
 def find_claims(engine: Engine) -> list[Machine]:
@@ -199,7 +202,7 @@ def volume_name(instance: str) -> str:
     return f"redock-{instance}"
 
 
-def pick_port(name: str, used: Iterable[int]) -> int | None:
+def pick_port(name: str, used: Iterable[int], is_local: bool = True) -> int | None:
     """
     Choose a port on the loopback interface for the SSH server of a machine.
 
@@ -207,6 +210,8 @@ def pick_port(name: str, used: Iterable[int]) -> int | None:
 
     :param name: The name of its image.
     :param used: Ports that belong to other machines, running or not.
+    :param is_local: Look whether somebody listens there: the engine is on this host (default:
+                     yes).
     :returns: A port nobody listens on, None when there is none.
     """
     import socket
@@ -219,6 +224,8 @@ def pick_port(name: str, used: Iterable[int]) -> int | None:
         port = PORTS[(start + offset * 7919) % len(PORTS)]
         if port in taken:
             continue
+        if not is_local:
+            return port
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -9,7 +9,7 @@ import logging
 import os
 
 from redock import _identity, _machines, _ssh
-from redock._engine import KIND
+from redock._engine import COMMIT_PATIENCE, KIND
 from redock._image import Image
 from redock._machines import Machine
 from redock._names import container_name, hostname_for, is_reserved
@@ -245,7 +245,9 @@ class Transfer(Succession):
         commits = self._commits
         names = commits.names() if history else [chosen.id]
         described = commits.engine.inspect_image(chosen.id) or {}
-        archive = commits.engine.download("/images/get", f"export {name}", query={"names": names})
+        archive = commits.engine.download(
+            "/images/get", f"export {name}", {"names": names}, timeout=COMMIT_PATIENCE
+        )
         pieces = counted(
             _imagefile.rewrite(
                 _imagefile.Inflow(archive),

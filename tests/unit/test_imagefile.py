@@ -178,7 +178,7 @@ class Loader(Engine):
         self.config = config
         self.removed: list[str] = []
 
-    def upload(self, path: str, what: str, pieces: Any, **options: Any) -> list[dict[str, Any]]:
+    def upload(self, path: str, what: str, pieces: Any, query: Any) -> list[dict[str, Any]]:
         assert b"".join(pieces)
         return [{"stream": self.said}]
 
