@@ -27,7 +27,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         r"py:.*",
-        r"(collections\.abc|docker|execnet|executor|os|pathlib|random|subprocess|types|typing)\..*",
+        r"(collections\.abc|datetime|docker|execnet|executor|os|pathlib|random|subprocess|types|typing)\..*",
     ),
     # Names that are imported for the type checker only, as they stand in the source.
     (

@@ -287,7 +287,7 @@ class Engine:
         self,
         path: str,
         what: str,
-        query: Mapping[str, object],
+        query: Mapping[str, object] | None = None,
         timeout: float | None = PATIENCE,
     ) -> Iterator[bytes]:
         """
@@ -295,7 +295,7 @@ class Engine:
 
         :param path: The path of the API without a version.
         :param what: What is asked, to complete "the engine could not ...".
-        :param query: Parameters of the query.
+        :param query: Parameters of the query; a list is a parameter that is repeated.
         :param timeout: Seconds of silence after which the engine counts as hung; None for an
                         answer that may pause (default: :data:`PATIENCE`).
         :returns: Yields the body, piece by piece.
@@ -303,14 +303,14 @@ class Engine:
         :raises EngineError: The engine refused or failed the request.
         :raises DockerUnavailable: The connection failed.
         """
-        target = f"{path}?{urlencode(dict(query))}"
+        target = f"{path}?{urlencode(query)}" if query else path
         logger.debug("GET %s", target)
         address = self.socket_path
         if address is None:
             yield from download_with_sdk(self.client, target, what, timeout)
             return
         try:
-            request = _http.Request(address, "GET", target, timeout=PATIENCE)
+            request = _http.Request(address, "GET", target, timeout=timeout or PATIENCE)
             try:
                 status, headers = request.read_head()
                 body = request.body(status, headers)
@@ -322,6 +322,34 @@ class Engine:
                 request.close()
         except OSError as error:
             raise self.connection_error(error, what) from error
+
+    def upload(
+        self, path: str, what: str, pieces: Iterable[bytes], query: Mapping[str, object]
+    ) -> list[dict[str, Any]]:
+        """
+        Send something that is too large to be kept.
+
+        :param path: The path of the API without a version.
+        :param what: What is asked, to complete "the engine could not ...".
+        :param pieces: A tar archive in pieces. What it raises is raised here, and the engine has
+                       got an archive without an end, which it discards.
+        :param query: Parameters of the query.
+        :returns: The engine's reports.
+        :raises EngineError: The engine refused or failed the request.
+        :raises DockerUnavailable: The connection broke.
+        """
+        body = Pieces(pieces)
+        try:
+            sent = self.begin("POST", path, what, query=query, data=body, timeout=COMMIT_PATIENCE)
+        except Spoiled as spoiled:
+            raise spoiled.reason from None
+        lines = sent.response().body.splitlines()
+        reports = [json.loads(line) for line in lines if line.strip()]
+        for report in reports:
+            if "error" in report:
+                message = " ".join(str(report["error"]).split())[:500]
+                raise EngineError(f"the engine could not {what}: {printable(message)}")
+        return reports
 
     def connection_error(self, error: OSError, what: str) -> DockerUnavailable | EngineError:
         """
@@ -581,8 +609,9 @@ class Engine:
             "pause": int(pause),
             "comment": message or "",
             "author": author or "",
-            "changes": "\n".join(changes),
         }
+        if changes:
+            query["changes"] = "\n".join(changes)
         committed = to_the_end(
             lambda: self.request(
                 "POST",
@@ -920,6 +949,16 @@ class Engine:
         except NotFound:
             return None
 
+    def image_history(self, image: str) -> list[dict[str, Any]]:
+        """
+        Get the steps an image was made in.
+
+        :param image: Its name or id.
+        :returns: The API's descriptions, the last step first.
+        """
+        path = f"/images/{quote(image)}/history"
+        return list(self.request("GET", path, f"get the history of the image {image}") or ())
+
     def images(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
         """
         List images.
@@ -1114,6 +1153,49 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
         ) from error
 
 
+class Spoiled(Exception):
+    """
+    What was to be sent could not be produced.
+
+    Apart from everything that goes wrong with the connection: errors of files
+    are of the same kind as those of sockets.
+
+    :param reason: The error.
+    """
+
+    def __init__(self, reason: BaseException) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+class Pieces:
+    """
+    A body in pieces whose errors are told from those of the connection.
+
+    :param pieces: The body.
+    """
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        iterator = iter(self.pieces)
+        while True:
+            try:
+                piece = next(iterator)
+            except StopIteration:
+                return
+            except (OSError, ValueError) as error:
+                raise Spoiled(error) from error
+            yield piece
+
+    def close(self) -> None:
+        """Let go of what the pieces come from."""
+        close = getattr(self.pieces, "close", None)
+        if close is not None:
+            close()
+
+
 def send_with_sdk(
     client: docker.APIClient,
     method: str,
@@ -1128,7 +1210,7 @@ def send_with_sdk(
     :param client: The connection.
     :param method: The HTTP method.
     :param target: The path and query.
-    :param data: The body.
+    :param data: The body, in pieces where it is large.
     :param kind: The media type of the body.
     :param timeout: Seconds of silence after which the engine counts as hung.
     :returns: The answer.
@@ -1212,6 +1294,24 @@ def demultiplex(raw: bytes) -> Iterator[bytes]:
         yield raw[position + 8 : position + 8 + size]
         position += 8 + size
     yield raw[position:]
+
+
+def frames(stream: Iterable[bytes]) -> Iterator[bytes]:
+    """
+    Split what arrives from a container, piece by piece, into what it printed.
+
+    :param stream: Yields bytes of the format that :func:`demultiplex` explains.
+    :returns: Yields the pieces.
+    """
+    waiting = b""
+    for data in stream:
+        waiting += data
+        while len(waiting) >= 8:
+            size = 8 + int.from_bytes(waiting[4:8], "big")
+            if len(waiting) < size:
+                break
+            yield waiting[8:size]
+            waiting = waiting[size:]
 
 
 def printable(text: str) -> str:

@@ -17,10 +17,11 @@ import stat
 import time
 
 from redock._process import Deadline
-from redock.errors import LockTimeout, SettingsError, StateError
+from redock.errors import LockTimeout, RedockError, SettingsError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 __all__ = [
@@ -32,7 +33,9 @@ __all__ = [
     "read_bytes",
     "redock_home",
     "remove_file",
+    "replacing",
     "user_home",
+    "write_fully",
 ]
 
 logger = logging.getLogger(__name__)
@@ -234,13 +237,28 @@ def atomic_write(
     """
     Write a file so that readers, and a crash, see the old contents or the new.
 
-    The contents go to a temporary file in the same directory, which is synced
-    and renamed; then the directory is synced (rename(2), fsync(2)).
-
     :param path: The pathname to write.
     :param contents: The new contents.
     :param mode: The permissions (default: only the user), independent of the umask.
     :param owner: The user and group id the file is to have (default: those of the process).
+    :raises StateError: The disk is full or the directory cannot be written; the old file is intact.
+    """
+    with replacing(path, mode, owner) as handle:
+        write_fully(handle, contents)
+
+
+@contextlib.contextmanager
+def replacing(path: str, mode: int = 0o600, owner: tuple[int, int] | None = None) -> Iterator[int]:
+    """
+    Write a file in pieces so that readers, and a crash, see the old contents or the new.
+
+    The contents go to a temporary file in the same directory, which is synced
+    and renamed; then the directory is synced (rename(2), fsync(2)).
+
+    :param path: The pathname to write.
+    :param mode: The permissions (default: only the user), independent of the umask.
+    :param owner: The user and group id the file is to have (default: those of the process).
+    :returns: A context manager, which gives a descriptor to write to.
     :raises StateError: The disk is full or the directory cannot be written; the old file is intact.
     """
     directory, name = os.path.split(path)
@@ -251,7 +269,7 @@ def atomic_write(
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         handle = os.open(temporary, flags, 0o600)
         try:
-            write_fully(handle, contents)
+            yield handle
             if owner is not None and owner != (os.geteuid(), os.getegid()):
                 os.fchown(handle, *owner)
             os.fchmod(handle, mode)
@@ -263,7 +281,7 @@ def atomic_write(
         # An interrupt must not leave the temporary file behind either.
         if os.path.lexists(temporary):
             os.unlink(temporary)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and not isinstance(error, RedockError):
             raise StateError(f"cannot write {path}: {error.strerror}") from error
         raise
     sync_directory(directory)

@@ -378,6 +378,34 @@ class Fitting:
             _remembered.remember(name, saved=[*saved, text])
         return text
 
+    def _saved_options(self, image: str) -> Options:
+        """
+        Find out what a commit of this machine was started with.
+
+        :param image: The id of its image.
+        :returns: What holds for a new machine.
+        """
+        described = self._container.engine.inspect_image(image) or {"Config": {}}
+        return self._take_over(
+            (described["Config"].get("Labels") or {}).get(label("options"), ""), trusted=False
+        )
+
+    def _hand_on(self, copy: Container, options: Options) -> str:
+        """
+        Let a copy of the machine be started with the same; ports are one machine's only.
+
+        :param copy: The copy; the caller holds its lock, too.
+        :param options: What the machine, or the commit that is copied, was started with.
+        :returns: The value of its image's label.
+        """
+        if options.published:
+            logger.info("%s does not publish ports: they lead into %s", copy.image, self._container)
+        options = options.only("volumes", "user", "env", "memory", "cpus", "networks", "agent")
+        text = options.text()
+        if text:
+            _remembered.remember(copy.image.name, env=options.values, saved=[text])
+        return text
+
     def _forget_options(self) -> bool:
         """
         Forget what belongs to a container that has gone, and all of it if no disk was saved.

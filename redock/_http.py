@@ -50,13 +50,14 @@ def urlencode(query: Mapping[str, object]) -> str:
     """
     Write the parameters of a query.
 
-    :param query: The parameters.
+    :param query: The parameters; a list is one that is repeated.
     :returns: What stands behind the question mark.
     """
     # Form encoding, as urllib.parse.urlencode has it.
     return "&".join(
-        f"{name}={quote(str(value)).replace('/', '%2F').replace('%20', '+')}"
+        f"{name}={quote(str(each)).replace('/', '%2F').replace('%20', '+')}"
         for name, value in query.items()
+        for each in (value if isinstance(value, list) else [value])
     )
 
 

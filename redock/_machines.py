@@ -4,6 +4,10 @@ redock's machines as the engine sees them: labels, identity, configuration.
 The engine is the truth about machines. A container is one of ours when its
 labels say so *and* the volume with its identity is mounted: labels alone
 survive a commit and would make a hand-made container look like ours.
+
+Labels cannot be changed, the name of a container can: where the two differ the
+machine was renamed. And while a machine gets another disk there are two
+containers with one identity; the one with the name of the machine is it.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import os
 
 from redock import _recipe
 from redock._engine import KIND, label
+from redock._names import alias_for, hostname_for, split_container_name
 from redock.errors import EngineError
 
 TYPE_CHECKING = False
@@ -31,12 +36,16 @@ __all__ = [
     "configuration",
     "find_claims",
     "find_machines",
-    "label_change",
     "limits",
     "new_instance",
     "options_of",
     "pick_port",
     "port_was_taken",
+    "quote_value",
+    "saved_changes",
+    "saved_marks",
+    "successor",
+    "successor_name",
     "volume_name",
 ]
 
@@ -49,6 +58,8 @@ LOOPBACK = "127.0.0.1"
 CLUSTER_TAG = "cluster."
 #: The networks a container is in when nobody asked for one.
 DEFAULT_NETWORKS = ("bridge", "default", "podman")
+#: What the name of a container starts with that is to take the place of a machine's.
+SUCCESSOR = "redock.next."
 
 
 class Machine:
@@ -61,8 +72,6 @@ class Machine:
     def __init__(self, summary: Mapping[str, Any]) -> None:
         labels = summary.get("Labels") or {}
         self.id: str = summary["Id"]
-        #: The id of the image it was made from.
-        self.image: str = summary.get("ImageID", "")
         #: created, running, paused, restarting, removing, exited or dead.
         self.state: str = summary.get("State", "")
         #: The name of its image, REPOSITORY:TAG.
@@ -74,6 +83,18 @@ class Machine:
         self.user: str = labels.get(label("user"), "")
         #: What it was started with besides its disk, as JSON.
         self.options: str = labels.get(label("options"), "")
+        names = [each.removeprefix("/") for each in summary.get("Names") or ()]
+        #: What the engine calls it.
+        self.container_name: str = next((each for each in names if "/" not in each), "")
+        #: The name it had when it was made.
+        self.first_name: str = self.name
+        #: The host name it gets when it is made anew; the one inside stays while it exists.
+        self.next_hostname: str = self.hostname
+        #: The image it was made from.
+        self.image: str = summary.get("ImageID", "")
+        #: Containers that were to take its place, by somebody who was interrupted.
+        self.successors: list[str] = []
+        self.follow_name(labels)
         port = labels.get(label("port"), "")
         #: The port on the host that was chosen for it.
         self.port: int = int(port) if port.isdigit() else 0
@@ -90,6 +111,29 @@ class Machine:
             and mount.get("Name") == volume_name(self.instance)
             for mount in mounts
         )
+
+    def follow_name(self, labels: Mapping[str, str]) -> None:
+        """
+        Take the name, and what follows from it, from the container where that was renamed.
+
+        :param labels: Its labels, which say what it was called when it was made.
+        """
+        found = split_container_name(self.container_name)
+        if labels.get(KIND) != CONTAINER or found is None or not self.name:
+            return
+        first = self.name.rpartition(":")[2]
+        if found == tuple(self.name.rsplit(":", 1)):
+            return
+        self.name = ":".join(found)
+        if self.hostname == hostname_for(first):
+            # Nobody asked for another: it goes with the name, and so does the alias.
+            self.next_hostname = hostname_for(found[1])
+            self.alias = alias_for(found[1], self.next_hostname)
+
+    @property
+    def waiting(self) -> bool:
+        """True for a container that is to take the place of a machine's."""
+        return self.container_name.startswith(SUCCESSOR)
 
     @property
     def endpoint(self) -> tuple[str, int]:
@@ -111,9 +155,10 @@ def find_machines(engine: Engine, name: str = "") -> list[Machine]:
     :param name: Only those with this image name (default: all).
     :returns: The machines.
     """
-    wanted = [f"{label('name')}={name}"] if name else []
-    listed = engine.containers({"label": [f"{KIND}={CONTAINER}", *wanted]})
-    return [machine for machine in map(Machine, listed) if machine.genuine]
+    # Not by the label: a machine that was renamed still has the one of before.
+    listed = engine.containers({"label": [f"{KIND}={CONTAINER}"]})
+    machines = settle([machine for machine in map(Machine, listed) if machine.genuine])
+    return [machine for machine in machines if not name or machine.name == name]
 
 
 def find_claims(engine: Engine) -> list[Machine]:
@@ -125,7 +170,23 @@ def find_claims(engine: Engine) -> list[Machine]:
     """
     listed = engine.containers({"label": [label("port")]})
     found = [(each["Labels"].get(KIND), Machine(each)) for each in listed]
-    return [each for kind, each in found if kind == "owner" or (kind == CONTAINER and each.genuine)]
+    machines = settle([each for kind, each in found if kind == CONTAINER and each.genuine])
+    return machines + [each for kind, each in found if kind == "owner"]
+
+
+def settle(found: list[Machine]) -> list[Machine]:
+    """
+    Tell machines from containers that were to take their places.
+
+    :param found: Containers of machines.
+    :returns: The machines. One whose container has gone is what was to take its place: that ran
+              by then, with the same identity.
+    """
+    machines = {each.instance: each for each in found if not each.waiting}
+    for each in found:
+        if each.waiting and machines.setdefault(each.instance, each) is not each:
+            machines[each.instance].successors.append(each.id)
+    return list(machines.values())
 
 
 def new_instance() -> str:
@@ -341,21 +402,83 @@ def options_of(described: Mapping[str, Any]) -> Options:
     return live.over(stable.only("ports", "volumes", "user", "env", "agent"))
 
 
-#: What a commit must not hand on: these labels made the container ours.
-BLANKED_LABELS = ("instance", "alias", "port", "user")
-
-
-def label_change(name: str, value: str) -> str:
+def successor_name(instance: str) -> str:
     """
-    Write the instruction that gives an image a label.
+    Name a container that is to take the place of a machine's.
 
-    :param name: The short name of the label.
-    :param value: Its value.
-    :returns: An instruction of a Dockerfile, see its reference on LABEL and on escaping.
+    :param instance: The id of the machine.
+    :returns: A name for the engine.
+    """
+    return SUCCESSOR + instance
+
+
+def successor(machine: Machine, described: Mapping[str, Any], image: str) -> dict[str, Any]:
+    """
+    Describe a container that is the same machine with another disk.
+
+    Whatever it was started with, it is started with again: alias, port and
+    identity, and what the user asked for besides.
+
+    :param machine: The machine.
+    :param described: Everything the engine says about its container.
+    :param image: The id of the image with the other disk.
+    :returns: The body of the API's request to create a container.
+    """
+    config = {**described["Config"], "Image": image, "HostConfig": dict(described["HostConfig"])}
+    labels = dict(config["Labels"])
+    # Of the image it was made from, not of the machine.
+    for name in ("recipe", "base", "squashed"):
+        labels.pop(label(name), None)
+    labels |= {label("name"): machine.name, label("alias"): machine.alias}
+    labels[label("hostname")] = machine.next_hostname
+    config["Labels"] = labels
+    config["Hostname"], _, config["Domainname"] = machine.next_hostname.partition(".")
+    return config
+
+
+def saved_marks(name: str, hostname: str, options: str = "") -> dict[str, str]:
+    """
+    Get the labels that the image of a machine has.
+
+    :param name: The name of the machine, ``REPOSITORY:TAG``.
+    :param hostname: Its host name.
+    :param options: What it was started with besides its disk, as JSON (default: nothing).
+    :returns: The labels, also those that are blanked.
+    """
+    marks = dict.fromkeys((label(each) for each in (*BLANKED_LABELS, "squashed")), "")
+    marks |= {KIND: "image", label("name"): name, label("hostname"): hostname}
+    return {**marks, label("options"): options}
+
+
+def saved_changes(name: str, hostname: str, options: str = "") -> list[str]:
+    """
+    Say what is written into the image of a machine.
+
+    :param name: The name of the machine, ``REPOSITORY:TAG``.
+    :param hostname: Its host name.
+    :param options: What it was started with besides its disk, as JSON (default: nothing).
+    :returns: Instructions of a Dockerfile, see its reference on LABEL and on escaping.
+    """
+    words = [
+        f"{key}={quote_value(value)}" for key, value in saved_marks(name, hostname, options).items()
+    ]
+    return [f"LABEL {' '.join(words)}", f'CMD ["{_recipe.BOOT}"]']
+
+
+def quote_value(text: str) -> str:
+    """
+    Quote a value for a Dockerfile.
+
+    :param text: The value, one line.
+    :returns: The value in double quotes.
     """
     for special in ("\\", '"', "$"):
-        value = value.replace(special, f"\\{special}")
-    return f'LABEL {label(name)}="{value}"'
+        text = text.replace(special, f"\\{special}")
+    return f'"{text}"'
+
+
+#: What a commit must not hand on: these labels made the container ours.
+BLANKED_LABELS = ("instance", "alias", "port", "user")
 
 
 def archive(files: Mapping[str, tuple[int, bytes]]) -> bytes:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "HISTORY",
+    "alias_for",
     "check_hostname",
     "check_ssh_alias",
     "container_name",
@@ -26,6 +28,7 @@ __all__ = [
     "is_reserved",
     "nearest",
     "slug",
+    "split_container_name",
     "split_image_name",
 ]
 
@@ -44,6 +47,8 @@ SSH_ALIAS = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.
 #: Where the base images are: ``redock:base`` and ``redock:base-DISTRIBUTION``.
 BASE_REPOSITORY = "redock"
 BASE_TAG = "base"
+#: Where older commits are: repositories below this one.
+HISTORY = "redock-history"
 
 LONGEST_REPOSITORY = 255
 #: Linux: HOST_NAME_MAX, see gethostname(2).
@@ -194,6 +199,18 @@ def hostname_for(tag: str) -> str:
         return name
 
 
+def alias_for(tag: str, hostname: str) -> str:
+    """
+    Find the name to give to ``ssh`` for a machine.
+
+    :param tag: Its tag.
+    :param hostname: Its host name; one that was asked for is the alias, too.
+    :returns: ``NAME-container``.
+    """
+    name = slug(hostname if hostname != hostname_for(tag) else tag)
+    return f"{name or 'redock'}-container"
+
+
 def container_name(repository: str, tag: str) -> str:
     """
     Name the container of an image, differently for every image.
@@ -209,16 +226,31 @@ def container_name(repository: str, tag: str) -> str:
     return f"redock-{repository.replace('/', '._').replace(':', '.-')}..{tag}"
 
 
+def split_container_name(name: str) -> tuple[str, str] | None:
+    """
+    Find out which machine a container is by its name.
+
+    :param name: The name the engine has for it.
+    :returns: The repository and the tag; None when no machine has such a container.
+    """
+    kept, dots, tag = name.removeprefix("redock-").partition("..")
+    repository = kept.replace("._", "/").replace(".-", ":")
+    if not dots or not TAG.fullmatch(tag) or not REPOSITORY.fullmatch(repository):
+        return None
+    return (repository, tag) if container_name(repository, tag) == name else None
+
+
 def is_reserved(repository: str, tag: str) -> bool:
     """
-    Check whether a name belongs to redock's base images or to a node of a cluster.
+    Check whether a name belongs to a base image, a node of a cluster or an older commit.
 
     :param repository: The repository.
     :param tag: The tag.
     :returns: True when no machine may have it.
     """
-    return repository == BASE_REPOSITORY and (
-        tag.partition("-")[0] == BASE_TAG or tag.startswith("cluster.")
+    return repository.partition("/")[0] == HISTORY or (
+        repository == BASE_REPOSITORY
+        and (tag.partition("-")[0] == BASE_TAG or tag.startswith("cluster."))
     )
 
 

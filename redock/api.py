@@ -23,23 +23,23 @@ from redock import _connection, _identity, _include, _machines, _recipe, _rememb
 from redock._engine import KIND, Engine, Pending, label
 from redock._files import Lock, path_in_home
 from redock._fitting import Fitting
-from redock._history import History
 from redock._image import Image, Session
 from redock._listing import MachineInfo, list_machines
 from redock._look import Look, MachineStatus
 from redock._machines import Machine
 from redock._names import (
+    alias_for,
     check_hostname,
     check_ssh_alias,
     container_name,
     hostname_for,
     is_reserved,
     shown,
-    slug,
 )
 from redock._power import Power
 from redock._process import Deadline, quote
 from redock._reach import Reach
+from redock._transfer import Transfer
 from redock._usage import Process
 from redock.errors import (
     AliasTaken,
@@ -55,16 +55,20 @@ from redock.errors import (
     SSHConfigConflict,
     last_lines,
 )
-from redock.utils import Config, get_ssh_public_key, summarize_id
+from redock.utils import Config, get_ssh_public_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
+    from redock._changes import Change
+    from redock._commits import Commit
     from redock._options import Options
 
 __all__ = [
+    "Change",
+    "Commit",
     "Container",
     "Image",
     "MachineInfo",
@@ -79,6 +83,24 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+
+def __getattr__(name: str) -> object:
+    # What makes data classes takes a while to load, and a start has no use for it.
+    if name == "Commit":
+        from redock._commits import Commit
+
+        return Commit
+    if name == "Change":
+        from redock._changes import Change
+
+        return Change
+    if name == "Options":
+        from redock._options import Options
+
+        return Options
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 #: Seconds another redock may need for the same machine before we give up.
 LOCK_PATIENCE = 120.0
 #: How often a container is created anew because its port was taken in that moment.
@@ -86,16 +108,7 @@ PORT_ATTEMPTS = 8
 LOG_LINES = 20
 
 
-def __getattr__(name: str) -> object:
-    if name == "Options":
-        # Most machines are started without any.
-        from redock import _options
-
-        return _options.Options
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-class Container(History, Look, Reach, Power, Fitting):
+class Container(Transfer, Look, Reach, Power, Fitting):
     """
     A machine you can SSH into: a container, its image and the way in.
 
@@ -180,10 +193,8 @@ class Container(History, Look, Reach, Power, Fitting):
         """The name to give to ``ssh``: ``NAME-container``."""
         if self.session.ssh_alias:
             return self.session.ssh_alias
-        # A host name that was asked for, now or when the image was committed, is the alias too.
-        special = self.hostname != hostname_for(self.image.tag)
-        name = slug(self.hostname if special else self.image.tag)
-        return f"{name or 'redock'}-container"
+        # The host name may have been asked for, now or when the image was committed.
+        return alias_for(self.image.tag, self.hostname)
 
     @property
     def ssh_config_file(self) -> str:
@@ -249,9 +260,18 @@ class Container(History, Look, Reach, Power, Fitting):
         :raises NoContainerRunning: It does not.
         """
         if not self.find_container():
-            raise NoContainerRunning(
-                f"{self.image.name} is not running: start it with 'redock start {self.image.name}'"
-            )
+            raise self._not_running()
+
+    def _not_running(self) -> NoContainerRunning:
+        """
+        Say that the container does not run.
+
+        :returns: The error to raise.
+        """
+        self.session.reset()
+        return NoContainerRunning(
+            f"{self.image.name} is not running: start it with 'redock start {self.image.name}'"
+        )
 
     def find_image(self, image_to_find: Image) -> Image | None:
         """
@@ -395,6 +415,7 @@ class Container(History, Look, Reach, Power, Fitting):
                 if machine is not None:
                     if self.base:
                         logger.warning("%s exists already, --base is not used", self.image.name)
+                    self._tidy(machine)
                     self._settle(machine.image)
                     if not self._fit(machine, recreate, meanwhile):
                         self._resume(machine, meanwhile)
@@ -692,8 +713,15 @@ class Container(History, Look, Reach, Power, Fitting):
 
         :raises RedockError: redock's own files cannot be written.
         """
-        known = _ssh.instance_of(self.image.name)
-        _ssh.remove(self.image.name, self.session.instance or known)
+        instance = self.session.instance
+        if instance is None:
+            known = _ssh.instance_of(self.image.name)
+            # The entry may be of a machine that has another name by now.
+            taken = (
+                {each.instance for each in _machines.find_machines(self.engine)} if known else ()
+            )
+            instance = None if known in taken else known
+        _ssh.remove(self.image.name, instance)
         with Config() as state:
             state["containers"].pop(self.image.name, None)
 
@@ -796,15 +824,19 @@ class Container(History, Look, Reach, Power, Fitting):
 
     # Ending.
 
-    def commit(self, message: str | None = None, author: str | None = None) -> None:
+    def commit(
+        self, message: str | None = None, author: str | None = None, *, squash: bool = False
+    ) -> None:
         """
         Save the disk of the running container as its image.
 
         The next :meth:`start` after a :meth:`kill` begins from there. Volumes,
-        processes and memory are not part of it; neither are keys.
+        processes and memory are not part of it; neither are keys. What was
+        saved before stays, see :meth:`history`.
 
         :param message: A short description (default: none).
         :param author: Who made the change (default: nobody).
+        :param squash: Make one layer of it, see :meth:`squash` (default: no).
         :raises NoContainerRunning: The container does not run.
         :raises InvalidName: The message or the author is too long or contains a NUL.
         :raises EngineError: The engine failed; the old image is intact.
@@ -813,20 +845,11 @@ class Container(History, Look, Reach, Power, Fitting):
             if text and ("\0" in text or len(text.encode("utf-8", "replace")) > 4096):
                 raise InvalidName(f"the {what} must be at most 4096 bytes, without NUL")
         with self._lock:
-            self.check_active()
-            assert self.session.container_id
-            changes = ["LABEL " + " ".join(f"{label(name)}=" for name in _machines.BLANKED_LABELS)]
-            changes += [f"LABEL {KIND}=image", f'CMD ["{_recipe.BOOT}"]']
-            changes += [_machines.label_change("options", self._save_options())]
-            logger.info("Saving the disk of %s", self.image.name)
-            self.image.id = self.engine.commit(
-                self.session.container_id,
-                *self.image.key,
-                message=message,
-                author=author,
-                changes=changes,
-            )
-        logger.info("Saved %s as image %s", self.image.name, summarize_id(self.image.id))
+            machine = self._find_machine()
+            if machine is None or not machine.running:
+                raise self._not_running()
+            self._remember(machine)
+            self.image.id = self._save(machine, message, author, squash)
 
     def kill(self) -> None:
         """
@@ -843,14 +866,16 @@ class Container(History, Look, Reach, Power, Fitting):
             machine = self._find_machine()
             if machine is None:
                 self.session.reset()
-                leftover = os.path.exists(self.ssh_config_file)
+                entry = os.path.exists(self.ssh_config_file)
                 swept = self._sweep()
                 self.revoke_ssh_access()
-                if self._forget_options() or swept or leftover:
+                if self._forget_options() or swept or entry:
                     logger.info("%s had gone already; removed what was left", self.image.name)
                     return
                 raise NoContainerRunning(f"there is no machine {self.image.name} to kill")
             self._remember(machine)
+            for leftover in machine.successors:
+                self.engine.remove_container(leftover)
             closing = _connection.begin_close(machine.instance)
             killing = None
             try:
@@ -874,7 +899,7 @@ class Container(History, Look, Reach, Power, Fitting):
 
     def delete(self, force: bool = False) -> None:
         """
-        Delete the image of the container, if there is one. The data in it is lost.
+        Delete what was saved: the image, and all commits before it. The data is lost.
 
         :param force: Delete even redock's base image (default: False).
         :raises RedockError: A container still exists, or it is the base image.
@@ -889,11 +914,13 @@ class Container(History, Look, Reach, Power, Fitting):
                 raise RedockError(
                     f"{self.image.name} still has a machine: 'redock kill {self.image.name}' first"
                 )
-            if self.engine.remove_image(self.image.name):
+            count = self._forget()
+            if count > 1:
+                logger.info("Deleted the image %s: %i commits", self.image.name, count)
+            elif count:
                 logger.info("Deleted the image %s", self.image.name)
             else:
                 logger.info("There is no image %s", self.image.name)
-            _remembered.forget(self.image.name)
             self.image.id = None
 
     def _sweep(self) -> bool:
@@ -908,6 +935,9 @@ class Container(History, Look, Reach, Power, Fitting):
         entry = _ssh.instance_of(self.image.name)
         if entry:
             instances.add(entry)
+        if instances - {mine}:
+            # The volume of one that was renamed still says the name it had.
+            instances -= {each.instance for each in _machines.find_machines(self.engine)}
         for instance in instances - {mine}:
             _connection.close_connection(instance)
             try:

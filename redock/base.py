@@ -14,7 +14,7 @@ import logging
 import os
 
 from redock import _distribution, _recipe
-from redock._engine import KIND, Engine, demultiplex, failures, label, printable
+from redock._engine import KIND, Engine, failures, frames, label, printable
 from redock._files import Lock, path_in_home
 from redock._machines import archive
 from redock._names import BASE_REPOSITORY, BASE_TAG, REPOSITORY, TAG, image_slug, shown
@@ -311,17 +311,11 @@ def lines_of(stream: Any) -> Any:
     """
     import codecs
 
-    waiting, text = b"", ""
+    text = ""
     # A letter may be split between two pieces.
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-    for data in stream:
-        waiting += data
-        while len(waiting) >= 8:
-            size = int.from_bytes(waiting[4:8], "big")
-            if len(waiting) < 8 + size:
-                break
-            text += decode(b"".join(demultiplex(waiting[: 8 + size])))
-            waiting = waiting[8 + size :]
+    for data in frames(stream):
+        text += decode(data)
         *lines, text = text.replace("\r", "\n").split("\n")
         yield from (printable(line) for line in lines if line.strip())
     if text.strip():

@@ -216,7 +216,7 @@ def machine(engine: Engine, start: str, name: str) -> Iterator[tuple[Container, 
     finally:
         if container._find_machine() is not None:
             container.kill()
-        engine.remove_image(building.name, force=True)
+        container.delete()
 
 
 def save(container: Container, name: str, message: str) -> None:

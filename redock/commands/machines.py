@@ -8,6 +8,7 @@ import os
 import sys
 
 from redock._arguments import OptionalValue, add_names, add_verb
+from redock.commands._loss import agreed
 from redock.commands._several import find_names, for_each, log, make_containers
 
 TYPE_CHECKING = False
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from redock._arguments import Parser
     from redock._options import Options
     from redock._project import Project
+    from redock.api import Container
 
 __all__ = ["add"]
 
@@ -31,11 +33,14 @@ def add(verbs: argparse._SubParsersAction[Parser]) -> None:
     for name, function, text, flags in (
         ("start", start, "Make sure machines run; connect to a single one.", "-n -t -b"),
         ("commit", commit, "Save the disk of machines as their images.", "-m"),
-        ("kill", kill, "Throw machines away, with all changes since the last commit.", ""),
-        ("delete", delete, "Delete the images of machines.", ""),
+        ("kill", kill, "Throw machines away, with all changes since the last commit.", "-y"),
+        ("delete", delete, "Delete what was saved of machines, all commits.", "-y"),
     ):
         verb = add_verb(verbs, name, function, text, *flags.split())
         add_names(verb)
+        if name == "commit":
+            verb.add_argument("--author", metavar="WHO", help="who made the change")
+            verb.add_argument("--squash", action="store_true", help="make one layer of it")
         if name == "delete":
             verb.add_argument("--force", action="store_true", help="even redock's base images")
         if name == "start":
@@ -172,8 +177,11 @@ def commit(options: argparse.Namespace) -> int:
     """
     from redock._engine import finish
 
+    def save(container: Container) -> None:
+        container.commit(options.message, options.author, squash=options.squash)
+
     try:
-        for_each(make_containers(options), lambda container: container.commit(options.message))
+        for_each(make_containers(options), save)
     except BaseException:
         # Interrupted while other threads save the disks of several machines.
         finish()
@@ -188,8 +196,11 @@ def kill(options: argparse.Namespace) -> int:
     :param options: The command line.
     :returns: The exit status.
     """
-    for_each(make_containers(options), lambda container: container.kill())
-    return 0
+    containers = make_containers(options)
+    doomed = agreed(containers, options, "Kill it")
+    if doomed:
+        for_each(doomed, lambda container: container.kill())
+    return int(doomed != containers)
 
 
 def delete(options: argparse.Namespace) -> int:
@@ -199,5 +210,31 @@ def delete(options: argparse.Namespace) -> int:
     :param options: The command line.
     :returns: The exit status.
     """
-    for_each(make_containers(options), lambda container: container.delete(options.force))
-    return 0
+    containers = make_containers(options)
+    doomed = [each for each in containers if may_delete(each, options)]
+    if doomed:
+        for_each(doomed, lambda container: container.delete(options.force))
+    return int(doomed != containers)
+
+
+def may_delete(container: Container, options: argparse.Namespace) -> bool:
+    """
+    Ask whether to delete what was saved, where there is something and somebody to ask.
+
+    :param container: The machine.
+    :param options: The command line.
+    :returns: False when the answer was no.
+    """
+    from redock._ask import confirm, is_somebody_there
+
+    if options.yes or not is_somebody_there():
+        return True
+    name, count = container.image.name, len(container.history())
+    # While there is a machine it is refused, whatever the answer.
+    if not count or container._find_machine() is not None:
+        return True
+    what = "its only commit" if count == 1 else f"all {count} commits"
+    if confirm(f"{name}: {what} will be lost. Delete?"):
+        return True
+    log().warning("%s was left as it is", name)
+    return False

@@ -131,7 +131,8 @@ def tidy_up(engine: Engine) -> None:
     for volume in engine.volumes({"label": [f"{KIND}=volume"]}):
         if is_ours(volume["Labels"][label("name")]):
             engine.remove_volume(volume["Name"])
-    for image in engine.images({"reference": [f"{REPOSITORY}*"]}):
+    older = f"redock-history/{REPOSITORY}*"
+    for image in engine.images({"reference": [f"{REPOSITORY}*", older]}):
         for name in image["RepoTags"] or ():
             engine.remove_image(name, force=True)
     # What was committed again has no name any more.

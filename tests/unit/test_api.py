@@ -76,6 +76,9 @@ class FakeEngine(Engine):
     def inspect_image(self, image: str) -> dict[str, Any] | None:
         return {"Id": "sha256:1", "Config": {"Labels": None}} if image == "me:web" else None
 
+    def images(self, filters: object) -> list[dict[str, Any]]:
+        return [{"Id": "sha256:1", "RepoTags": ["me:web"], "Labels": None}]
+
     def logs(self, container: str, tail: int = 20) -> str:
         return self.log
 
@@ -378,9 +381,9 @@ def test_an_image_of_others_is_not_started() -> None:
 
 @pytest.mark.parametrize("message", ["x" * 4097, "é" * 2049, "a\0b"])
 def test_a_message_that_is_too_long_or_has_a_nul_is_refused(message: str) -> None:
-    for options in ({"message": message}, {"author": message}):
+    for options in ((message,), (None, message)):
         with pytest.raises(InvalidName):
-            container(summary()).commit(**options)
+            container(summary()).commit(*options)
 
 
 def test_a_context_manager_kills_what_it_created(monkeypatch: pytest.MonkeyPatch) -> None:

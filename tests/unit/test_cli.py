@@ -72,7 +72,9 @@ def test_options_stand_before_or_after_the_command(
         real(self, name, hostname, timeout, base=base)
 
     monkeypatch.setattr(Container, "__init__", note)
-    monkeypatch.setattr(Container, "commit", lambda self, message: made.append((message,)))
+    monkeypatch.setattr(
+        Container, "commit", lambda self, message, author, squash: made.append((message,))
+    )
     monkeypatch.setattr(Container, "start", lambda self: None)
     ours = {"start": ["-n", "www", "-t", "3.5", "-b", "debian:12", "-q"], "commit": ["-m", "text"]}
     for verb, options in ours.items():

@@ -7,7 +7,8 @@ import inspect
 import json
 import os
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
@@ -453,3 +454,81 @@ def test_a_container_that_is_busy_is_frozen_at_a_better_moment(
     monkeypatch.setattr(_engine, "FREEZING", 0.15)
     with pytest.raises(EngineError, match="unable to freeze"):
         engine.pause("web")
+
+
+# What is too large to be kept.
+
+
+def test_a_download_arrives_in_pieces(serve: Serve) -> None:
+    body = b"3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
+    server = serve(reply(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body))
+    engine = engine_at(server.path)
+    pieces = engine.download("/images/get", "export", query={"names": ["a:b", "c"]})
+    assert list(pieces) == [b"abc", b"defg"]
+    assert server.requests[0].startswith(b"GET /images/get?names=a%3Ab&names=c HTTP/1.1\r\n")
+
+
+def test_a_download_that_is_refused_or_cut_is_an_error(serve: Serve) -> None:
+    gone = b'HTTP/1.1 404 No\r\nContent-Length: 19\r\n\r\n{"message": "gone"}'
+    cut = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5\r\nx"
+    for answer, error in ((gone, NotFound), (cut, DockerUnavailable)):
+        engine = engine_at(serve(reply(answer)).path)
+        with pytest.raises(error):
+            list(engine.download("/images/get", "export the image"))
+
+
+def read_chunks(connection: socket.socket, request: bytes) -> bytes:
+    """Read a body in chunks to its end; some of it came with the head."""
+    data = request.partition(b"\r\n\r\n")[2]
+    while not data.endswith(b"0\r\n\r\n"):
+        more = connection.recv(65536)
+        if not more:
+            break
+        data += more
+    return data
+
+
+def test_an_upload_is_sent_in_pieces_and_its_reports_are_read(serve: Serve) -> None:
+    received: list[bytes] = []
+
+    def answer(connection: socket.socket, request: bytes) -> None:
+        received.append(read_chunks(connection, request))
+        body = b'{"stream": "one"}\r\n{"stream": "two"}\r\n'
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        connection.close()
+
+    engine = engine_at(serve(answer).path)
+    reports = engine.upload("/images/load", "load", iter([b"ab", b"", b"cde"]), query={"quiet": 1})
+    assert reports == [{"stream": "one"}, {"stream": "two"}]
+    assert received == [b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n"]
+
+
+@pytest.mark.parametrize("answer", [
+    b'HTTP/1.1 500 No\r\nContent-Length: 18\r\n\r\n{"message": "bad"}',
+    b'HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{"error": "bad"}',
+])  # fmt: skip
+def test_an_upload_that_is_refused_is_an_error(serve: Serve, answer: bytes) -> None:
+    engine = engine_at(serve(reply(answer)).path)
+    # More than the socket takes before somebody reads it.
+    with pytest.raises(EngineError, match="could not load: bad"):
+        engine.upload("/images/load", "load", [b"x" * 65536] * 100, query={})
+
+
+@pytest.mark.parametrize("error", [OSError(5, "the disk is broken"), RedockError("refused")])
+def test_an_upload_that_cannot_go_on_has_no_end(serve: Serve, error: Exception) -> None:
+    received: list[bytes] = []
+    ended = threading.Event()
+
+    def answer(connection: socket.socket, request: bytes) -> None:
+        received.append(read_chunks(connection, request))
+        ended.set()
+
+    def pieces() -> Iterator[bytes]:
+        yield b"abc"
+        raise error
+
+    engine = engine_at(serve(answer).path)
+    with pytest.raises(type(error)) as caught:
+        engine.upload("/images/load", "load", pieces(), query={})
+    assert caught.value is error
+    assert ended.wait(60) and not received[0].endswith(b"0\r\n\r\n")

@@ -21,10 +21,11 @@ Serve = Callable[[Callable[[socket.socket, bytes], None]], Server]
 
 def machine(name: str = "me:web", **changes: Any) -> dict[str, Any]:
     """What Docker 20.10 says about a machine."""
+    instance = name.encode().hex()
     labels = {
         "io.redock.kind": "container",
         "io.redock.name": name,
-        "io.redock.instance": "abc",
+        "io.redock.instance": instance,
         "io.redock.alias": "web-container",
         "io.redock.hostname": "web",
         "io.redock.port": "20245",
@@ -40,7 +41,7 @@ def machine(name: str = "me:web", **changes: Any) -> dict[str, Any]:
         "Status": "Up 6 minutes",
         "Created": 1795574212,
         "Ports": [{"IP": "127.0.0.1", "PrivatePort": 22, "PublicPort": 20245, "Type": "tcp"}],
-        "Mounts": [{"Destination": "/etc/redock/ssh", "Name": volume_name("abc")}],
+        "Mounts": [{"Destination": "/etc/redock/ssh", "Name": volume_name(instance)}],
         **changes,
     }
 

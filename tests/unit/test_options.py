@@ -399,8 +399,8 @@ def test_the_first_process_prepares_only_what_is_asked_for() -> None:
 
 
 def test_a_label_survives_a_dockerfile() -> None:
-    change = _machines.label_change("options", '{"a":"$x \\"y\\""}')
-    assert change == 'LABEL io.redock.options="{\\"a\\":\\"\\$x \\\\\\"y\\\\\\"\\"}"'
+    change = _machines.quote_value('{"a":"$x \\"y\\""}')
+    assert change == '"{\\"a\\":\\"\\$x \\\\\\"y\\\\\\"\\"}"'
 
 
 def entry(**more: Any) -> HostEntry:
