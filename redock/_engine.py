@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 
 from redock import _http
 from redock._endpoint import Endpoint, check_local, find_endpoint
+from redock._process import Deadline
 from redock.errors import DockerUnavailable, EngineError, NotFound
 
 TYPE_CHECKING = False
@@ -46,6 +47,8 @@ KIND = LABEL + "kind"
 PATIENCE = 60.0
 #: Seconds a commit may take: the time grows with what changed.
 COMMIT_PATIENCE = 3600.0
+#: Seconds after which a container that cannot be frozen is given up.
+FREEZE_PATIENCE = 10.0
 
 
 def label(name: str) -> str:
@@ -382,8 +385,20 @@ class Engine:
         :param container: Its name or id.
         :param resume: Thaw instead of freeze (default: False).
         """
-        begin = self.begin_unpause if resume else self.begin_pause
-        begin(container).result()
+        if resume:
+            self.begin_unpause(container).result()
+            return
+        deadline = Deadline(FREEZE_PATIENCE)
+        while True:
+            try:
+                self.begin_pause(container).result()
+                return
+            except EngineError as error:
+                # runc gives up on a container that starts programs faster than it freezes them
+                # (cgroup v1), and leaves all of them running.
+                if "unable to freeze" not in str(error) or deadline.passed:
+                    raise
+            deadline.sleep(0.1)
 
     def begin_pause(self, container: str) -> Pending:
         """

@@ -4,6 +4,7 @@ The disks that nodes start from: base images, saved machines, and what provision
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import inspect
 import logging
@@ -41,7 +42,13 @@ def find_image(engine: Engine, spec: NodeSpec) -> str:
     :raises ImageUnavailable: There is no such saved machine.
     :raises RedockError: The base image could not be made, or provisioning failed.
     """
-    start = find_start(engine, spec)
+    if spec.packages and spec.provision is not None:
+        # Packages take longest and change least: they are a disk of their own, which the next
+        # version of what is done to them starts from, too.
+        start = find_image(engine, dataclasses.replace(spec, provision=None))
+        spec = dataclasses.replace(spec, packages=())
+    else:
+        start = find_start(engine, spec)
     if not spec.packages and spec.provision is None:
         return start
     number = fingerprint(spec, start)

@@ -109,12 +109,14 @@ def take(cluster: Cluster, name: str) -> Snapshot:
         if node.state == "gone":
             raise NotFound(f"node {node.name} has gone: nothing of it can be saved", 404)
     frozen: list[Node] = []
+    reasons: list[str] = []
 
     def freeze(node: Node) -> None:
         try:
             engine.pause(node.container_id)
-        except EngineError:
+        except EngineError as error:
             # Without power, or frozen by a fault already; anything else is found out below.
+            reasons.append(str(error))
             return
         frozen.append(node)
 
@@ -134,7 +136,9 @@ def take(cluster: Cluster, name: str) -> Snapshot:
         call_all(nodes, freeze)
         moving = {n for n, state in cluster.states().items() if state not in ("paused", "exited")}
         if moving:
-            raise EngineError(f"the engine did not freeze {', '.join(sorted(moving))}")
+            raise EngineError(
+                f"the engine did not freeze {', '.join(sorted(moving))}: {'; '.join(reasons)}"
+            )
         images = call_all(nodes, save)
     finally:
         for request in [engine.begin_unpause(node.container_id) for node in frozen]:
