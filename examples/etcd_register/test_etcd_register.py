@@ -32,7 +32,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import client
+import etcd_client
 import pytest
 from linearizability import NotLinearizable, Operation, Value, linearize
 
@@ -157,7 +157,7 @@ class Load:
                 self.stopped.wait(0.2)
                 continue
             try:
-                self.talk(gateway.remote_exec(client), node.name, name, chance)
+                self.talk(gateway.remote_exec(etcd_client), node.name, name, chance)
             except (EOFError, OSError):
                 # The node has lost its power. What was asked and not answered is in the history.
                 continue

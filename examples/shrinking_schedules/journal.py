@@ -24,7 +24,7 @@ PORT = 4000
 DISK = pathlib.Path("/var/lib/journal")
 #: Seconds after which a node counts as not reachable.
 TIMEOUT = 1.0
-#: What can be wrong: the replica never gets what it missed; the disk is not used.
+#: What can be wrong: who missed something never gets it; the disk is not used either.
 BUGS = ("forgetful", "volatile")
 
 
@@ -53,7 +53,7 @@ class Journal:
         with self.lock:
             self.extend([value])
             try:
-                if self.bug == "forgetful":
+                if self.bug:
                     ask(self.replica, "extend", [value])
                 else:
                     self.catch_up()
@@ -69,7 +69,7 @@ class Journal:
     def keep_in_touch(self):
         while True:
             try:
-                if self.bug == "forgetful":
+                if self.bug:
                     ask(self.replica, "read")
                 else:
                     self.catch_up()

@@ -203,4 +203,4 @@ def test_a_journal_that_is_in_memory_only(cluster: Cluster) -> None:
 
 
 def test_the_service_without_bugs(cluster: Cluster) -> None:
-    assert explore(cluster, "correct", max_examples=12) is None
+    assert explore(cluster, "correct", max_examples=10) is None
