@@ -5,21 +5,24 @@ It answers every request with ``(number, outcome, value)``. The outcome is "ok",
 certain that nothing has happened, and "unknown" when it may have happened, now or later.
 """
 
+from __future__ import annotations
+
 import base64
 import http.client
 import json
+from typing import Any
 
 
-def encoded(text):
+def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def call(path, body, timeout):
+def call(path: str, body: dict[str, Any], timeout: float) -> dict[str, Any]:
     connection = http.client.HTTPConnection("127.0.0.1", 2379, timeout=timeout)
     try:
         connection.request("POST", path, json.dumps(body))
         response = connection.getresponse()
-        answer = json.loads(response.read())
+        answer: dict[str, Any] = json.loads(response.read())
     finally:
         connection.close()
     if response.status != 200:
@@ -27,7 +30,9 @@ def call(path, body, timeout):
     return answer
 
 
-def perform(kind, key, value, expected, stale, timeout):
+def perform(
+    kind: str, key: str, value: int, expected: int | None, stale: bool, timeout: float
+) -> int | bool | None:
     if kind == "read":
         body = {"key": encoded(key), "serializable": stale}
         found = call("/v3/kv/range", body, timeout).get("kvs")
@@ -36,15 +41,17 @@ def perform(kind, key, value, expected, stale, timeout):
     if kind == "write":
         call("/v3/kv/put", put, timeout)
         return value
-    compare = {"key": encoded(key), "target": "VALUE", "value": encoded(str(expected))}
     if expected is None:
         compare = {"key": encoded(key), "target": "VERSION", "version": "0"}
+    else:
+        compare = {"key": encoded(key), "target": "VALUE", "value": encoded(str(expected))}
     body = {"compare": [compare], "success": [{"requestPut": put}]}
-    return call("/v3/kv/txn", body, timeout).get("succeeded", False)
+    return "succeeded" in call("/v3/kv/txn", body, timeout)
 
 
-def main(channel):
+def main(channel: Any) -> None:
     for number, request in channel:
+        answer: tuple[str, int | bool | None]
         try:
             answer = "ok", perform(*request)
         except ConnectionRefusedError:
@@ -57,4 +64,4 @@ def main(channel):
 
 
 if __name__ == "__channelexec__":
-    main(channel)  # noqa: F821
+    main(globals()["channel"])

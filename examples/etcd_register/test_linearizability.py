@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import math
 import random
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -97,13 +98,13 @@ def from_a_register(seed: int, clients: int, length: int) -> list[Operation]:
     """Run clients against a real register: each operation takes effect at a moment of its own."""
     chance = random.Random(seed)
     effects = []
-    for client in range(clients):
+    for number in range(clients):
         time = 0.0
         for _ in range(length):
             times = sorted(time + chance.random() * 3 for _ in range(3))
             time = times[2]
             kind = chance.choice(["read", "write", "cas"])
-            effects.append((times, kind, f"c{client}"))
+            effects.append((times, kind, f"c{number}"))
     held: Value = None
     history = []
     numbers = itertools.count(1)
@@ -181,7 +182,7 @@ TIMES = st.tuples(st.integers(0, 8), st.integers(0, 4))
 
 @st.composite
 def operations(draw: st.DrawFn) -> Operation:
-    kind = draw(st.sampled_from(["read", "write", "cas"]))
+    kind: Literal["read", "write", "cas"] = draw(st.sampled_from(["read", "write", "cas"]))
     invoked, duration = draw(TIMES)
     returned = math.inf if kind != "read" and draw(st.integers(0, 3)) == 0 else invoked + duration
     return Operation(kind, draw(VALUES), invoked, returned, draw(VALUES), draw(st.booleans()))

@@ -4,11 +4,14 @@ A client that inserts one row after another, and reports each that was committed
 Runs inside a node, with Debian's python3-psycopg2. It reports None when its connection is lost.
 """
 
+from __future__ import annotations
+
 import itertools
+from typing import Any
 
 
-def main(channel, server):
-    import psycopg2  # which this host need not have
+def main(channel: Any, server: str) -> None:
+    import psycopg2  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     try:
         connection = psycopg2.connect(host=server, user="postgres", connect_timeout=20)
@@ -22,4 +25,5 @@ def main(channel, server):
 
 
 if __name__ == "__channelexec__":
-    main(channel, channel.receive())  # noqa: F821
+    channel = globals()["channel"]
+    main(channel, channel.receive())

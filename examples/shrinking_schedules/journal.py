@@ -11,6 +11,8 @@ cannot be reached it confirms all the same, and lets it catch up later. Runs ins
     journal.py settle                         wait until the replica was reached twice, from now on
 """
 
+from __future__ import annotations
+
 import json
 import os
 import pathlib
@@ -19,57 +21,59 @@ import socketserver
 import sys
 import threading
 import time
+from typing import Any
 
 PORT = 4000
 DISK = pathlib.Path("/var/lib/journal")
 #: Seconds after which a node counts as not reachable.
-TIMEOUT = 1.0
-#: What can be wrong: who missed something never gets it; the disk is not used either.
+TIMEOUT = 10.0
+#: What can be wrong: the replica never gets what it missed; the disk is not used.
 BUGS = ("forgetful", "volatile")
 
 
-def ask(host, *request, timeout=TIMEOUT):
+def ask(host: str, *request: Any, timeout: float = TIMEOUT) -> Any:
     with socket.create_connection((host, PORT), timeout) as connection:
         connection.sendall(json.dumps(request).encode() + b"\n")
         return json.loads(connection.makefile().readline())
 
 
 class Journal:
-    def __init__(self, primary, replica, bug=""):
-        self.replica = replica if socket.gethostname() == primary else None
+    def __init__(self, primary: str, replica: str, bug: str = "") -> None:
+        self.replica = replica
+        self.is_primary = socket.gethostname() == primary
         self.bug = bug
         self.lock = threading.RLock()
         self.reached = 0
-        self.entries = json.loads(DISK.read_text()) if DISK.exists() else []
+        self.entries: list[str] = json.loads(DISK.read_text()) if DISK.exists() else []
 
-    def extend(self, values):
+    def extend(self, values: list[str]) -> None:
         with self.lock:
             self.entries += values
             if self.bug != "volatile":
                 DISK.with_suffix(".new").write_text(json.dumps(self.entries))
                 os.replace(DISK.with_suffix(".new"), DISK)
 
-    def append(self, value):
+    def append(self, value: str) -> None:
         with self.lock:
             self.extend([value])
             try:
-                if self.bug:
+                if self.bug == "forgetful":
                     ask(self.replica, "extend", [value])
                 else:
                     self.catch_up()
             except OSError:
                 pass  # It will catch up.
 
-    def catch_up(self):
+    def catch_up(self) -> None:
         with self.lock:
             missing = self.entries[len(ask(self.replica, "read")) :]
             if missing:
                 ask(self.replica, "extend", missing)
 
-    def keep_in_touch(self):
+    def keep_in_touch(self) -> None:
         while True:
             try:
-                if self.bug:
+                if self.bug == "forgetful":
                     ask(self.replica, "read")
                 else:
                     self.catch_up()
@@ -78,26 +82,26 @@ class Journal:
                 pass
             time.sleep(0.05)
 
-    def read(self):
+    def read(self) -> list[str]:
         return self.entries
 
-    def settle(self):
+    def settle(self) -> None:
         # The first may have begun before.
         wanted = self.reached + 2
         while self.reached < wanted:
             time.sleep(0.01)
 
 
-def serve(primary, *rest):
-    journal = Journal(primary, *rest)
+def serve(*words: str) -> None:
+    journal = Journal(*words)
 
     class Handler(socketserver.StreamRequestHandler):
-        def handle(self):
+        def handle(self) -> None:
             name, *arguments = json.loads(self.rfile.readline())
             answer = getattr(journal, name)(*arguments)
             self.wfile.write(json.dumps(answer).encode() + b"\n")
 
-    if journal.replica:
+    if journal.is_primary:
         threading.Thread(target=journal.keep_in_touch, daemon=True).start()
     socketserver.ThreadingTCPServer.allow_reuse_address = True
     socketserver.ThreadingTCPServer(("", PORT), Handler).serve_forever()

@@ -1,7 +1,7 @@
 """
 Configuration management under test: two machines, and a second run that changes nothing.
 
-``provision.py`` says what an application server and a proxy are. Here it is tried on two nodes of a
+``two_tiers.py`` says what an application server and a proxy are. Here it is tried on two nodes of a
 cluster, from scratch for every test.
 
 Run it with ``pytest examples/two_tiers``.
@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from provision import PROXY_PORT, provision
+from two_tiers import PROXY_PORT, provision
 
 from redock.bootstrap import ChangeList, run
 from redock.cluster import Cluster, Node

@@ -196,6 +196,32 @@ def test_a_commit_pauses_and_says_everything(serve: Serve) -> None:
         assert part in line
 
 
+def test_what_starts_programs_all_the_time_is_frozen_in_the_end(serve: Serve) -> None:
+    attempts = iter([500, 500, 204])
+
+    def some_time_later(connection: socket.socket, request: bytes) -> None:
+        body = {"message": "OCI runtime pause failed: unable to freeze: unknown"}
+        connection.sendall(answer(next(attempts), body))
+        connection.close()
+
+    engine_at(serve(some_time_later).path).pause("web")
+    assert next(attempts, None) is None
+
+
+def test_freezing_what_cannot_be_frozen_is_given_up(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_engine, "FREEZE_PATIENCE", 0.2)
+    server = serve(reply(answer(500, {"message": "unable to freeze: unknown"})))
+    with pytest.raises(EngineError, match="unable to freeze"):
+        engine_at(server.path).pause("web")
+    assert len(server.requests) > 1
+    refused = serve(reply(answer(409, {"message": "Container web is not running"})))
+    with pytest.raises(EngineError, match="not running"):
+        engine_at(refused.path).pause("web")
+    assert len(refused.requests) == 1
+
+
 def test_a_log_without_a_container_is_empty(serve: Serve) -> None:
     assert engine_at(serve(reply(answer(404, {}))).path).logs("web") == ""
 
