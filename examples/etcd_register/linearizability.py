@@ -54,7 +54,7 @@ class Operation:
         if self.kind == "write":
             return True, self.value
         swapped = held == self.expected
-        return swapped == self.swapped or not self.answered, self.value if swapped else held
+        return swapped == self.swapped, self.value if swapped else held
 
     def __str__(self) -> str:
         text = f"{self.kind} {self.value}"
@@ -106,13 +106,14 @@ class Search:
                 found.append(index)
                 horizon = min(horizon, self.answered[index].returned)
             index += 1
-        return [each for each in found if self.answered[each].invoked <= horizon], horizon
+        return found, horizon
 
     def steps(self, point: Point) -> Iterator[tuple[Operation, Point]]:
         """Go one step: the unanswered operations first, because the last one is tried first."""
         candidates, horizon = self.next_answered(point)
         for index, operation in enumerate(self.unanswered):
             if index not in point.guessed and operation.invoked <= horizon:
+                # Whether it fits does not matter: nobody was told.
                 _, held = operation.apply(point.held)
                 if held != point.held:
                     yield operation, point._replace(guessed=point.guessed | {index}, held=held)
