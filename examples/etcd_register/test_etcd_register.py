@@ -153,7 +153,7 @@ class Load:
         while not self.stopped.is_set():
             try:
                 gateway = node.gateway()
-            except (RedockError, EOFError, OSError):
+            except RedockError:
                 self.stopped.wait(0.2)
                 continue
             try:
@@ -185,7 +185,7 @@ class Load:
             finally:
                 asked = Operation(kind, value, invoked, expected=seen, client=name)  # type: ignore[arg-type]
                 self.note(node, key, asked, outcome, answer)
-            if outcome == "ok":
+            if outcome == "ok" and answer is not False:
                 seen = answer if kind == "read" else value
 
     def note(self, node: str, key: str, asked: Operation, outcome: str, answer: Any) -> None:

@@ -212,6 +212,14 @@ def test_configuration_management_and_remote_python(cluster: Cluster) -> None:
         assert channel.receive(PATIENCE) == "n1\n"
     finally:
         gateway.exit()
+    with cluster["n1"].pause(), pytest.raises(Timeout, match=r"n1 did not answer .* is paused"):
+        cluster["n1"].gateway(timeout=0.5)
+    cluster["n1"].succeed("mv /usr/bin/python3 /usr/bin/python3.away")
+    try:
+        with pytest.raises(ConnectionFailed, match=r"node n1 .* has no python3"):
+            cluster["n1"].gateway()
+    finally:
+        cluster["n1"].succeed("mv /usr/bin/python3.away /usr/bin/python3")
 
 
 def test_mistakes_are_found_before_anything_is_made(home: Home) -> None:
