@@ -9,7 +9,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
 __all__ = ["Parser", "add_names", "add_options", "add_verb", "seconds"]
@@ -17,6 +17,28 @@ __all__ = ["Parser", "add_names", "add_options", "add_verb", "seconds"]
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that answers a mistake with one line and where to read on."""
+
+    #: Options may stand between arguments of which there may be none or several.
+    intermixed = False
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """
+        Read a command line, see :meth:`argparse.ArgumentParser.parse_known_args`.
+
+        :param args: The command line.
+        :param namespace: Where to put what was read.
+        :returns: What was read, and what was not understood.
+        """
+        if not self.intermixed:
+            return super().parse_known_args(args, namespace)
+        # That one calls this one, twice.
+        self.intermixed = False
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.intermixed = True
 
     def error(self, message: str) -> NoReturn:
         """

@@ -5,6 +5,7 @@ Getting through to a machine: its greeting, the first login, the shared connecti
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 import subprocess
@@ -18,10 +19,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["KeyRefused", "begin_close", "close_connection", "open_connection", "wait_for_banner"]
+__all__ = [
+    "KeyRefused",
+    "begin_close",
+    "close_connection",
+    "is_shared",
+    "open_connection",
+    "wait_for_banner",
+]
 
 #: The numbers of OpenSSH's PROTOCOL.mux.
 MUX_HELLO, MUX_VERSION, MUX_TERMINATE = 0x00000001, 4, 0x10000005
+MUX_ALIVE_CHECK, MUX_ALIVE = 0x10000004, 0x80000005
+#: Seconds the keeper of a shared connection may need to say that it is there.
+ALIVE_PATIENCE = 2.0
 #: Seconds the keeper of a shared connection may need to end it.
 CLOSE_PATIENCE = 5.0
 
@@ -132,6 +143,38 @@ def login_failed(entry: HostEntry, deadline: Deadline, message: str) -> str:
     """
     detail = f": {last_lines(message, 1)}" if message else ""
     return f"logging into {entry.alias} did not work within {deadline.seconds:g} seconds{detail}"
+
+
+def is_shared(instance: str) -> bool:
+    """
+    Check whether there is a shared connection to a container.
+
+    What ``ssh -O check`` asks, without the time it takes to start a program:
+    OpenSSH's PROTOCOL.mux, section 5.
+
+    :param instance: The id of the container.
+    :returns: True when its keeper answers.
+    """
+    path = control_path(instance)
+    if path is None or not os.path.exists(path):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as keeper:
+        keeper.settimeout(ALIVE_PATIENCE)
+        try:
+            keeper.connect(path)
+            keeper.sendall(struct.pack(">III", 8, MUX_HELLO, MUX_VERSION))
+            keeper.sendall(struct.pack(">III", 8, MUX_ALIVE_CHECK, 0))
+            with keeper.makefile("rb") as answers:
+                # Its hello comes first.
+                for _ in range(2):
+                    (size,) = struct.unpack(">I", answers.read(4))
+                    kind = answers.read(min(size, 1024))[:4]
+                    if kind == struct.pack(">I", MUX_ALIVE):
+                        return True
+        except (OSError, struct.error):
+            # Nobody keeps it any more.
+            pass
+    return False
 
 
 def begin_close(instance: str) -> socket.socket | None:

@@ -13,20 +13,23 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from urllib.parse import quote, urlencode
 
 from redock import _http
-from redock._endpoint import Endpoint, check_local, find_endpoint
+from redock._endpoint import Endpoint, check, find_endpoint
 from redock._process import Deadline
 from redock.errors import DockerUnavailable, EngineError, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any, ClassVar
 
     import docker
+
+    from redock._tunnel import Tunnel
 
 __all__ = [
     "KIND",
@@ -45,10 +48,10 @@ LABEL = "io.redock."
 KIND = LABEL + "kind"
 #: Seconds of silence after which the engine counts as hung.
 PATIENCE = 60.0
+#: Seconds to try to freeze a container that is busy.
+FREEZING = 10.0
 #: Seconds a commit may take: the time grows with what changed.
 COMMIT_PATIENCE = 3600.0
-#: Seconds after which a container that cannot be frozen is given up.
-FREEZE_PATIENCE = 10.0
 
 
 def label(name: str) -> str:
@@ -149,6 +152,8 @@ class Engine:
     def __init__(self, endpoint: Endpoint | None = None) -> None:
         self._endpoint = endpoint
         self._client: docker.APIClient | None = None
+        self._tunnel: Tunnel | None = None
+        self._socket: str | None = None
 
     @classmethod
     def of(cls, client: docker.APIClient | Engine) -> Engine:
@@ -172,14 +177,52 @@ class Engine:
         """Where the engine is."""
         if self._endpoint is None:
             self._endpoint = find_endpoint()
-            check_local(self._endpoint)
+            check(self._endpoint)
         return self._endpoint
+
+    @property
+    def tunnel(self) -> Tunnel | None:
+        """The connection to the machine of the engine, None unless that is reached over SSH."""
+        if self._tunnel is None and self.endpoint.url.startswith("ssh://"):
+            from redock._tunnel import Tunnel
+
+            self._tunnel = Tunnel(self.endpoint)
+        return self._tunnel
+
+    @property
+    def socket_path(self) -> str | None:
+        """The pathname of a local socket that leads to the engine, None when there is none."""
+        if self._socket is None:
+            self._socket = self.tunnel.open() if self.tunnel else self.endpoint.socket_path
+        return self._socket
+
+    def way_to(self, instance: str) -> str | None:
+        """
+        Find out how ``ssh`` gets to the ports of a container on the engine's loopback interface.
+
+        :param instance: redock's id of the container.
+        :returns: A ``ProxyCommand`` of ssh_config(5); None where that interface is ours.
+        """
+        if self.tunnel:
+            return self.tunnel.proxy_command
+        if self.endpoint.is_local:
+            return None
+        import sys
+
+        from redock._result import quote as quote_words
+
+        words = [sys.executable, "-m", "redock._dial"]
+        words += [self.endpoint.url, self.endpoint.tls or "-", instance]
+        return quote_words(words).replace("%", "%%")
 
     @property
     def client(self) -> docker.APIClient:
         """The same engine as a connection of the Docker SDK, for its streams."""
         if self._client is None:
-            self._client = connect(self.endpoint)
+            endpoint = self.endpoint
+            if self.tunnel:
+                endpoint = Endpoint(f"unix://{self.socket_path}", endpoint.source)
+            self._client = connect(endpoint)
         return self._client
 
     # The transport.
@@ -192,7 +235,7 @@ class Engine:
         *,
         query: Mapping[str, object] | None = None,
         body: object = None,
-        data: bytes = b"",
+        data: bytes | Iterable[bytes] = b"",
         timeout: float | None = None,
     ) -> Pending:
         """
@@ -203,7 +246,7 @@ class Engine:
         :param what: What is asked, to complete "the engine could not ...".
         :param query: Parameters of the query.
         :param body: An object to send as JSON.
-        :param data: A tar archive to send instead.
+        :param data: A tar archive to send instead, whole or in pieces.
         :param timeout: Seconds of silence after which the engine counts as hung (default:
                         :data:`PATIENCE`).
         :returns: The request under way.
@@ -215,7 +258,7 @@ class Engine:
         if body is not None:
             data = json.dumps(body).encode()
         logger.debug("%s %s", method, target)
-        address = self.endpoint.socket_path
+        address = self.socket_path
         if address is None:
             response = send_with_sdk(self.client, method, target, data, kind, timeout)
             return Pending(self, response, what)
@@ -238,6 +281,37 @@ class Engine:
         :raises DockerUnavailable: No engine answers.
         """
         return self.begin(method, path, what, **options).result()
+
+    def download(self, path: str, what: str, query: Mapping[str, object]) -> Iterator[bytes]:
+        """
+        Make a request whose answer need not fit into memory.
+
+        :param path: The path of the API without a version.
+        :param what: What is asked, to complete "the engine could not ...".
+        :param query: Parameters of the query.
+        :returns: Yields the body, piece by piece.
+        :raises NotFound: The engine knows no such object.
+        :raises EngineError: The engine refused or failed the request.
+        :raises DockerUnavailable: The connection failed.
+        """
+        target = f"{path}?{urlencode(dict(query))}"
+        logger.debug("GET %s", target)
+        address = self.socket_path
+        if address is None:
+            yield from download_with_sdk(self.client, target, what)
+            return
+        try:
+            request = _http.Request(address, "GET", target, timeout=PATIENCE)
+            try:
+                status, headers = request.read_head()
+                body = request.body(status, headers)
+                if status >= 400:
+                    raise answer_error(_http.Response(status, headers, b"".join(body)), what)
+                yield from body
+            finally:
+                request.close()
+        except OSError as error:
+            raise self.connection_error(error, what) from error
 
     def connection_error(self, error: OSError, what: str) -> DockerUnavailable | EngineError:
         """
@@ -319,6 +393,22 @@ class Engine:
         path = f"/containers/{quote(container)}/rename"
         self.request("POST", path, f"rename the container {short(container)}", query={"name": name})
 
+    def begin_stop(self, container: str, patience: int) -> Pending:
+        """
+        Tell the engine to stop a container in order, without waiting for it.
+
+        :param container: Its name or id.
+        :param patience: Seconds its programs have before they are killed.
+        :returns: The request under way; fine if it does not run.
+        """
+        return self.begin(
+            "POST",
+            f"/containers/{quote(container)}/stop",
+            f"stop the container {short(container)}",
+            query={"t": patience},
+            timeout=patience + 2 * PATIENCE,
+        )
+
     def restart_container(self, container: str, patience: int) -> None:
         """
         Stop a container in order and start it again.
@@ -385,17 +475,15 @@ class Engine:
         :param container: Its name or id.
         :param resume: Thaw instead of freeze (default: False).
         """
-        if resume:
-            self.begin_unpause(container).result()
-            return
-        deadline = Deadline(FREEZE_PATIENCE)
+        begin = self.begin_unpause if resume else self.begin_pause
+        deadline = Deadline(FREEZING)
         while True:
             try:
-                self.begin_pause(container).result()
+                begin(container).result()
                 return
             except EngineError as error:
-                # runc gives up on a container that starts programs faster than it freezes them
-                # (cgroup v1), and leaves all of them running.
+                # runc gives up on a container that makes processes all the time, or on a host
+                # that is busy; the next try may come at a better moment.
                 if "unable to freeze" not in str(error) or deadline.passed:
                     raise
             deadline.sleep(0.1)
@@ -459,6 +547,8 @@ class Engine:
                 "/commit",
                 f"commit the container {short(container)}",
                 query=query,
+                # Podman wants a configuration, if only an empty one.
+                body={},
                 timeout=COMMIT_PATIENCE,
             )
         )
@@ -481,37 +571,72 @@ class Engine:
             return ""
         return printable(b"".join(demultiplex(raw)).decode("utf-8", "replace"))
 
-    def put_archive(self, container: str, path: str, archive: bytes) -> None:
+    def put_archive(self, container: str, path: str, archive: bytes | Iterable[bytes]) -> None:
         """
         Unpack an archive inside a container.
 
         :param container: Its name or id; it need not run.
         :param path: The directory to unpack into.
-        :param archive: A tar archive.
+        :param archive: A tar archive, whole or in pieces.
         """
         self.request(
             "PUT",
             f"/containers/{quote(container)}/archive",
             f"put files into the container {short(container)}",
-            query={"path": path},
+            # A directory does not take the place of a file, nor the other way round.
+            query={"path": path, "noOverwriteDirNonDir": 1},
             data=archive,
         )
 
     def get_archive(self, container: str, path: str) -> bytes:
         """
-        Get files out of a container.
+        Get files out of a container, into memory.
 
         :param container: Its name or id; it need not run.
         :param path: A pathname.
         :returns: A tar archive.
         """
-        pending = self.begin(
-            "GET",
-            f"/containers/{quote(container)}/archive",
-            f"get files from the container {short(container)}",
-            query={"path": path},
-        )
-        return pending.response().body
+        return b"".join(self.read_archive(container, path))
+
+    def read_archive(self, container: str, path: str) -> Iterator[bytes]:
+        """
+        Get files out of a container.
+
+        :param container: Its name or id; it need not run.
+        :param path: A pathname.
+        :returns: Yields a tar archive, piece by piece.
+        """
+        what = f"get files from the container {short(container)}"
+        return self.download(f"/containers/{quote(container)}/archive", what, {"path": path})
+
+    def stat_path(self, container: str, path: str) -> dict[str, Any] | None:
+        """
+        Look at a file inside a container.
+
+        :param container: Its name or id; it need not run.
+        :param path: A pathname.
+        :returns: The API's description (``name``, ``size``, ``mode`` as Go has it, ``mtime``,
+                  ``linkTarget``), None when there is no such file or a part of the pathname is no
+                  directory.
+        :raises NotFound: There is no such container.
+        """
+        what = f"look at {path} in the container {short(container)}"
+        target = f"/containers/{quote(container)}/archive"
+        try:
+            headers = self.begin("HEAD", target, what, query={"path": path}).response().headers
+        except EngineError as error:
+            if error.status not in (404, 500):
+                raise
+            # 404 for both: a missing file and a missing container.
+            self.inspect_container(container)
+            return None
+        import base64
+
+        try:
+            found = dict(json.loads(base64.b64decode(headers["x-docker-container-path-stat"])))
+            return {**found, "mode": int(found["mode"]), "linkTarget": str(found["linkTarget"])}
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineError(f"the engine did not say what {path} is") from error
 
     def attach(self, container: str, *streams: str) -> _http.Stream:
         """
@@ -530,7 +655,13 @@ class Engine:
         )
 
     def begin_exec(
-        self, container: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False
+        self,
+        container: str,
+        command: Sequence[str],
+        *,
+        stdin: bool = False,
+        tty: bool = False,
+        **options: Any,
     ) -> tuple[str, _http.Stream]:
         """
         Start a command inside a container.
@@ -539,6 +670,7 @@ class Engine:
         :param command: The command and its arguments.
         :param stdin: Connect its standard input as well (default: no).
         :param tty: Give it a terminal; its output is not multiplexed then (default: no).
+        :param options: The API's other settings, for instance ``User``.
         :returns: The id of the command, and its standard streams; the caller closes them.
         :raises EngineError: The engine refused.
         """
@@ -549,6 +681,7 @@ class Engine:
             "AttachStderr": True,
             "Tty": tty,
             "Cmd": list(command),
+            **options,
         }
         made = self.request("POST", f"/containers/{quote(container)}/exec", what, body=body)
         number = str(made["Id"])
@@ -567,8 +700,28 @@ class Engine:
         :param number: The id of the command.
         :returns: Its exit status, None while it runs.
         """
-        described = self.request("GET", f"/exec/{number}/json", "inspect a command")
+        described = self.inspect_exec(number)
         return None if described["Running"] else int(described["ExitCode"] or 0)
+
+    def inspect_exec(self, number: str) -> dict[str, Any]:
+        """
+        Get everything about a command that was started inside a container.
+
+        :param number: The id of the command.
+        :returns: The API's description.
+        """
+        return dict(self.request("GET", f"/exec/{number}/json", "inspect a command"))
+
+    def resize_exec(self, number: str, rows: int, columns: int) -> None:
+        """
+        Tell the terminal of a command inside a container how large it is.
+
+        :param number: The id of the command.
+        :param rows: Its height.
+        :param columns: Its width.
+        """
+        query = {"h": rows, "w": columns}
+        self.request("POST", f"/exec/{number}/resize", "resize a terminal", query=query)
 
     def _stream(
         self, target: str, what: str, body: object, with_sdk: Callable[[], Any]
@@ -582,7 +735,7 @@ class Engine:
         :param with_sdk: Makes the same request where the engine is not on a local socket.
         :returns: The stream; the caller closes it.
         """
-        address = self.endpoint.socket_path
+        address = self.socket_path
         if address is None:
             try:
                 connection = with_sdk()
@@ -806,15 +959,28 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
     """
     try:
         import docker
-        import docker.utils
+        import docker.tls
     except ImportError as error:
         raise DockerUnavailable(
             f"the Docker SDK for Python cannot be loaded ({error}): pip install docker"
         ) from error
     try:
-        options = docker.utils.kwargs_from_env() if endpoint.source == "DOCKER_HOST" else {}
-        options["base_url"] = endpoint.url
-        return docker.APIClient(version="auto", timeout=int(PATIENCE), **options)
+        options: dict[str, Any] = {"base_url": endpoint.url}
+        if endpoint.tls is not None:
+            files = [os.path.join(endpoint.tls, f"{name}.pem") for name in ("cert", "key", "ca")]
+            options["tls"] = docker.tls.TLSConfig(
+                client_cert=(files[0], files[1]), ca_cert=files[2], verify=True
+            )
+
+        class Client(docker.APIClient):
+            def merge_environment_settings(
+                self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+            ) -> Any:
+                # $REQUESTS_CA_BUNDLE would take the place of the engine's own authority.
+                verify = self.verify if verify is None else verify
+                return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+        return Client(version="auto", timeout=int(PATIENCE), **options)
     except failures() as error:
         raise DockerUnavailable(
             f"no Docker engine answers at {endpoint}: {error} ('redock doctor' tells how)"
@@ -822,7 +988,12 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
 
 
 def send_with_sdk(
-    client: docker.APIClient, method: str, target: str, data: bytes, kind: str, timeout: float
+    client: docker.APIClient,
+    method: str,
+    target: str,
+    data: bytes | Iterable[bytes],
+    kind: str,
+    timeout: float,
 ) -> _http.Response:
     """
     Make a request over the SDK's connection.
@@ -848,6 +1019,25 @@ def send_with_sdk(
         raise DockerUnavailable(f"the connection to the Docker engine failed: {error}") from error
     headers = {name.lower(): value for name, value in answer.headers.items()}
     return _http.Response(answer.status_code, headers, answer.content)
+
+
+def download_with_sdk(client: docker.APIClient, target: str, what: str) -> Iterator[bytes]:
+    """
+    Make a request over the SDK's connection whose answer need not fit into memory.
+
+    :param client: The connection.
+    :param target: The path and query.
+    :param what: What is asked, to complete "the engine could not ...".
+    :returns: Yields the body, piece by piece.
+    """
+    url = f"{client.base_url}/v{client.api_version}{target}"
+    try:
+        answer = client.request("GET", url, stream=True, timeout=PATIENCE)
+        if answer.status_code >= 400:
+            raise answer_error(_http.Response(answer.status_code, {}, answer.content), what)
+        yield from answer.iter_content(65536)
+    except failures() as error:
+        raise DockerUnavailable(f"the connection to the Docker engine failed: {error}") from error
 
 
 def demultiplex(raw: bytes) -> Iterator[bytes]:

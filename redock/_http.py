@@ -9,11 +9,14 @@ from here. Everything else (pulls, imports, TLS) is the SDK's work, see
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from redock._process import Deadline
 
 __all__ = ["ProtocolError", "Request", "Response", "Stream"]
 
@@ -62,7 +65,8 @@ class Request:
     :param address: The pathname of a UNIX socket.
     :param method: The HTTP method.
     :param target: The path and query.
-    :param body: The body, empty for none.
+    :param body: The body, empty for none; what comes in pieces is sent as it comes (RFC 9112,
+                 section 7.1), so that it need not fit into memory.
     :param content_type: The media type of the body.
     :param timeout: Seconds of silence after which the engine counts as hung.
     :param upgrade: Ask for a raw byte stream after the answer's head.
@@ -74,24 +78,60 @@ class Request:
         address: str,
         method: str,
         target: str,
-        body: bytes = b"",
+        body: bytes | Iterable[bytes] = b"",
         content_type: str = "application/json",
         timeout: float = 60.0,
         upgrade: bool = False,
     ) -> None:
+        self.method = method
+        self.buffer = b""
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        whole = body if isinstance(body, bytes) else None
+        length = "Transfer-Encoding: chunked" if whole is None else f"Content-Length: {len(whole)}"
         try:
             self.socket.settimeout(timeout)
             self.socket.connect(address)
-            head = [f"{method} {target} HTTP/1.1", "Host: docker", f"Content-Length: {len(body)}"]
+            head = [f"{method} {target} HTTP/1.1", "Host: docker", length]
             if body:
                 head.append(f"Content-Type: {content_type}")
             head += ["Connection: Upgrade", "Upgrade: tcp"] if upgrade else ["Connection: close"]
-            self.socket.sendall("\r\n".join([*head, "", ""]).encode("ascii") + body)
+            self.socket.sendall("\r\n".join([*head, "", ""]).encode("ascii") + (whole or b""))
+            if not isinstance(body, bytes):
+                self.send_chunks(body)
         except BaseException:
             self.socket.close()
             raise
-        self.buffer = b""
+
+    def send_chunks(self, pieces: Iterable[bytes]) -> None:
+        """
+        Send a body in pieces, until its end or until the engine wants no more of it.
+
+        :param pieces: The body.
+        """
+        ended = b"0\r\n\r\n"
+        try:
+            for piece in pieces:
+                if piece and not self.send(b"%x\r\n%b\r\n" % (len(piece), piece)):
+                    return
+            self.send(ended)
+        finally:
+            # What a generator holds open is closed now, not when somebody collects it.
+            close = getattr(pieces, "close", None)
+            if close is not None:
+                close()
+
+    def send(self, data: bytes) -> bool:
+        """
+        Send something.
+
+        :param data: The bytes.
+        :returns: False when the engine has hung up: it has an answer already, which says why.
+        """
+        try:
+            self.socket.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
 
     def close(self) -> None:
         """Give up the request, or the stream that it became."""
@@ -141,20 +181,38 @@ class Request:
         """
         try:
             status, headers = self.read_head()
-            if status in (204, 304):
-                body = b""
-            elif headers.get("transfer-encoding", "").lower() == "chunked":
-                body = b"".join(self.chunks())
-            elif "content-length" in headers:
-                length = headers["content-length"]
-                if not is_number(length):
-                    raise ProtocolError(f"not a length: {length[:20]!r}")
-                body = self.exactly(int(length))
-            else:
-                body = b"".join(iter(self.receive, b""))
-            return Response(status, headers, body)
+            return Response(status, headers, b"".join(self.body(status, headers)))
         finally:
             self.close()
+
+    def body(self, status: int, headers: dict[str, str]) -> Iterator[bytes]:
+        """
+        Read the body of the answer.
+
+        :param status: The status.
+        :param headers: The header fields.
+        :returns: Yields the body, piece by piece.
+        :raises ProtocolError: The body is cut off or malformed.
+        """
+        if self.method == "HEAD" or status in (204, 304):
+            return
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            yield from self.chunks()
+        elif "content-length" in headers:
+            length = headers["content-length"]
+            if not is_number(length):
+                raise ProtocolError(f"not a length: {length[:20]!r}")
+            left = int(length)
+            while left:
+                data = self.receive()
+                if not data:
+                    raise ProtocolError(
+                        "the engine closed the connection in the middle of an answer"
+                    )
+                yield data[:left]
+                left -= min(left, len(data))
+        else:
+            yield from iter(self.receive, b"")
 
     def exactly(self, count: int) -> bytes:
         """
@@ -215,9 +273,12 @@ class Request:
         :raises ProtocolError: The engine did not agree.
         """
         try:
-            status, _ = self.read_head()
+            status, headers = self.read_head()
             if status not in (101, 200):
-                raise ProtocolError(f"the engine refused the stream with status {status}")
+                said = b"".join(self.body(status, headers)).decode("utf-8", "replace")
+                raise ProtocolError(
+                    f"the engine refused the stream with status {status}: {' '.join(said.split())}"
+                )
         except BaseException:
             self.close()
             raise
@@ -241,6 +302,54 @@ class Stream:
             yield self.arrived
         while data := self.socket.recv(65536):
             yield data
+
+    def frame(self, deadline: Deadline) -> tuple[int, bytes]:
+        """
+        Read one piece of what a command prints: eight bytes of header, four of them its length.
+
+        :param deadline: When to give up.
+        :returns: The number of the stream (1: standard output, 2: standard error) and the piece.
+        :raises EOFError: There is no more output.
+        :raises TimeoutError: None came in time.
+        """
+        header = self.exactly(8, deadline)
+        return header[0], self.exactly(int.from_bytes(header[4:], "big"), deadline)
+
+    def exactly(self, count: int, deadline: Deadline) -> bytes:
+        """
+        Read a number of bytes.
+
+        :param count: How many.
+        :param deadline: When to give up.
+        :returns: Exactly that many.
+        :raises EOFError: The stream ended before.
+        :raises TimeoutError: They did not come in time.
+        """
+        while len(self.arrived) < count:
+            self.arrived += self.piece(deadline)
+        data, self.arrived = self.arrived[:count], self.arrived[count:]
+        return data
+
+    def piece(self, deadline: Deadline) -> bytes:
+        """
+        Read what comes next from the other side.
+
+        :param deadline: When to give up.
+        :returns: Some bytes.
+        :raises EOFError: The stream has ended.
+        :raises TimeoutError: Nothing came in time.
+        """
+        remaining = deadline.remaining
+        self.socket.settimeout(None if remaining == float("inf") else max(0.001, remaining))
+        data = self.socket.recv(65536)
+        if not data:
+            raise EOFError("no more output")
+        return data
+
+    def end(self) -> None:
+        """Tell the other side that nothing more follows."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
 
     def send(self, data: bytes) -> None:
         """

@@ -31,7 +31,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
 
-__all__ = ["AliasProbe", "find_mode", "install", "is_installed", "preview", "remove"]
+__all__ = [
+    "AliasProbe",
+    "client_command",
+    "find_mode",
+    "install",
+    "is_installed",
+    "preview",
+    "remove",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -490,6 +498,21 @@ class AliasProbe:
         if self.process is not None:
             self.process.kill()
             self.process.communicate()
+
+
+def client_command(alias: str) -> list[str]:
+    """
+    Choose the command that connects to a machine.
+
+    :param alias: The name of the machine for ``ssh``.
+    :returns: Plain ``ssh ALIAS`` where the user's configuration knows it.
+    """
+    try:
+        if find_mode() != "none" and is_installed(read_config()):
+            return ["ssh", alias]
+    except SSHConfigConflict:
+        pass
+    return ["ssh", "-F", _ssh.config_file(), alias]
 
 
 def explain(error: RedockError, alias: str) -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
 import time
 
@@ -89,6 +88,8 @@ class Spinner:
 
         :param line: The line.
         """
+        import shutil
+
         now = time.monotonic()
         if self.visible and now - self.updated < self.interval:
             return

@@ -93,14 +93,16 @@ class Machine:
         return self.state in ("running", "paused", "restarting")
 
 
-def find_machines(engine: Engine) -> list[Machine]:
+def find_machines(engine: Engine, name: str = "") -> list[Machine]:
     """
     List redock's machines, running or not, with one request.
 
     :param engine: The engine.
+    :param name: Only those with this image name (default: all).
     :returns: The machines.
     """
-    listed = engine.containers({"label": [f"{KIND}={CONTAINER}"]})
+    wanted = [f"{label('name')}={name}"] if name else []
+    listed = engine.containers({"label": [f"{KIND}={CONTAINER}", *wanted]})
     return [machine for machine in map(Machine, listed) if machine.genuine]
 
 
@@ -135,7 +137,7 @@ def volume_name(instance: str) -> str:
     return f"redock-{instance}"
 
 
-def pick_port(name: str, used: Iterable[int]) -> int | None:
+def pick_port(name: str, used: Iterable[int], is_local: bool = True) -> int | None:
     """
     Choose a port on the loopback interface for the SSH server of a machine.
 
@@ -143,6 +145,8 @@ def pick_port(name: str, used: Iterable[int]) -> int | None:
 
     :param name: The name of its image.
     :param used: Ports that belong to other machines, running or not.
+    :param is_local: Look whether somebody listens there: the engine is on this host (default:
+                     yes).
     :returns: A port nobody listens on, None when there is none.
     """
     import socket
@@ -155,6 +159,8 @@ def pick_port(name: str, used: Iterable[int]) -> int | None:
         port = PORTS[(start + offset * 7919) % len(PORTS)]
         if port in taken:
             continue
+        if not is_local:
+            return port
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

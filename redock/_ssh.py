@@ -64,18 +64,26 @@ class HostEntry:
     :param instance: The id of this very container.
     :param port: The port on the host.
     :param address: The address on the host (default: the loopback interface).
+    :param proxy: The command that leads to that host (default: none, it is this one).
     """
 
-    __slots__ = ("address", "alias", "instance", "name", "port")
+    __slots__ = ("address", "alias", "instance", "name", "port", "proxy")
 
     def __init__(
-        self, name: str, alias: str, instance: str, port: int, address: str = "127.0.0.1"
+        self,
+        name: str,
+        alias: str,
+        instance: str,
+        port: int,
+        address: str = "127.0.0.1",
+        proxy: str | None = None,
     ) -> None:
         self.name = name
         self.alias = alias
         self.instance = instance
         self.port = port
         self.address = address
+        self.proxy = proxy
 
     @property
     def host_key_alias(self) -> str:
@@ -105,10 +113,10 @@ class HostEntry:
             "  StrictHostKeyChecking yes",
             "  CheckHostIP no",
             "  UpdateHostKeys no",
-            "  ProxyCommand none",
+            f"  ProxyCommand {self.proxy or 'none'}",
             "  ForwardAgent no",
             "  ForwardX11 no",
-            "  ConnectTimeout 10",
+            f"  ConnectTimeout {30 if self.proxy else 10}",
             "  KexAlgorithms -sntrup761*",
         ]
         control = control_path(self.instance)

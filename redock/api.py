@@ -254,7 +254,7 @@ class Container(History, Reach, Power):
         :returns: What the engine says about it, None when there is none.
         """
         if machines is None:
-            machines = _machines.find_machines(self.engine)
+            machines = _machines.find_machines(self.engine, self.image.name)
         return next((each for each in machines if each.name == self.image.name), None)
 
     def _remember(self, machine: Machine) -> None:
@@ -401,7 +401,7 @@ class Container(History, Reach, Power):
         try:
             for _ in range(PORT_ATTEMPTS):
                 instance = _machines.new_instance()
-                port = _machines.pick_port(self.image.name, used)
+                port = _machines.pick_port(self.image.name, used, self.engine.endpoint.is_local)
                 if port is None:
                     break
                 logger.debug("Creating %s on port %i", self.image.name, port)
@@ -581,7 +581,12 @@ class Container(History, Reach, Power):
         assert session.port
         alias = check_ssh_alias(self.ssh_alias)
         return _ssh.HostEntry(
-            self.image.name, alias, session.instance, session.port, session.address
+            self.image.name,
+            alias,
+            session.instance,
+            session.port,
+            session.address,
+            self.engine.way_to(session.instance),
         )
 
     def setup_ssh_access(self) -> None:
@@ -657,7 +662,11 @@ class Container(History, Reach, Power):
         :raises SecureShellTimeout: There was no answer in time.
         """
         entry = self._host_entry
-        _connection.wait_for_banner(entry.address, entry.port, deadline, self._check_alive)
+        if entry.proxy is None:
+            _connection.wait_for_banner(entry.address, entry.port, deadline, self._check_alive)
+        else:
+            # The port is another machine's: only ssh gets there.
+            _connection.open_connection(entry, deadline, self._check_alive)
         return entry.address, entry.port
 
     def _check_alive(self) -> None:
@@ -866,12 +875,7 @@ def connect_command(container: Container) -> list[str]:
     :param container: A started container.
     :returns: Plain ``ssh ALIAS`` where the user's configuration knows it.
     """
-    try:
-        if _include.find_mode() != "none" and _include.is_installed(_include.read_config()):
-            return ["ssh", container.ssh_alias]
-    except SSHConfigConflict:
-        pass
-    return container.get_ssh_client_command()
+    return _include.client_command(container.ssh_alias)
 
 
 def connect_hint(container: Container) -> str:

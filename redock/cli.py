@@ -116,14 +116,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
     :param arguments: The command line without the program's name (default: ``sys.argv``).
     :returns: The exit status.
     """
-    if (sys.argv[1:] if arguments is None else list(arguments)) == ["--version"]:
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words == ["--version"]:
         print(version_line())
         return 0
-    options = make_parser().parse_args(arguments)
-    from redock import _logging
-
-    _logging.set_up(options.verbose - options.quiet)
     try:
+        if words[:1] in (["ssh"], ["shell"]):
+            from redock._session import become_if_warm
+
+            # Before anything else is loaded; where there is more to do it comes back.
+            become_if_warm(words[1:])
+        options = make_parser().parse_args(words)
+        from redock import _logging
+
+        _logging.set_up(options.verbose - options.quiet)
         status: int = options.run(options)
         return status
     except RedockError as error:

@@ -15,7 +15,7 @@ The errors redock raises, as one tree.
     ├── SecureShellTimeout       (TimeoutError)     not reachable over SSH in time
     ├── Timeout                  (TimeoutError)     another wait ended without success
     ├── AliasTaken               another machine answers to the same SSH alias
-    ├── PortUnavailable          no free port for SSH
+    ├── PortUnavailable          a port is taken, or no port is free
     ├── NetworkUnavailable       no free network for a cluster
     ├── FaultUnsupported         this machine cannot make such a fault; says why
     ├── ForeignContainer         a container of that name exists that redock did not make
@@ -175,7 +175,7 @@ class AliasTaken(RedockError):
 
 
 class PortUnavailable(RedockError):
-    """No free port on the loopback interface was found for SSH."""
+    """Another program listens on a port that was asked for, or no port is free for SSH."""
 
 
 class NetworkUnavailable(RedockError):

@@ -21,6 +21,7 @@ from redock.cluster._timeline import Timeline
 from redock.errors import (
     AliasTaken,
     ContainerDied,
+    DockerUnavailable,
     EngineError,
     InvalidArgument,
     NetworkUnavailable,
@@ -186,6 +187,7 @@ class Cluster(FaultVerbs):
         """
         Boot all nodes; those of a cluster of this name that is there already are found.
 
+        :raises DockerUnavailable: The engine is on another machine, or does not answer.
         :raises AliasTaken: Something else answers to the alias of a node.
         :raises NetworkUnavailable: There is no free network.
         :raises ContainerDied: A node ended while it booted; has its last words.
@@ -193,6 +195,11 @@ class Cluster(FaultVerbs):
         :raises RedockError: Another of :mod:`redock.errors`. Whatever it is, nothing is left of
                              the attempt.
         """
+        if not self.engine.endpoint.is_local:
+            raise DockerUnavailable(
+                f"the engine at {self.engine.endpoint} is on another machine: clusters and their"
+                " faults need it on this one; run redock there"
+            )
         if not self.keep:
             _process.Watchdog.start()
         event = self.timeline.begin("start", f"start {self.name}")

@@ -10,12 +10,12 @@ import re
 import threading
 
 from redock import _connection, _ssh
-from redock._process import Deadline, run
+from redock._command import Line, check_command, last_words
+from redock._process import Deadline
 from redock._result import Result, quote
 from redock.cluster._shell import Shell
 from redock.errors import (
     ConnectionFailed,
-    ExternalCommandFailed,
     InvalidArgument,
     NoContainerRunning,
     NotFound,
@@ -27,7 +27,6 @@ from redock.errors import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    import tarfile
     from collections.abc import Callable, Iterator
     from typing import Any
 
@@ -43,8 +42,6 @@ __all__ = ["LogMark", "Node", "NodeSet"]
 
 #: Seconds a command may take when nothing else is said.
 TIMEOUT = 60.0
-#: Seconds that ssh may need beyond the time a command has.
-GRACE = 5.0
 LOG_LINES = 20
 
 
@@ -253,72 +250,20 @@ class Node:
         :raises Timeout: It did not end in time.
         :raises ConnectionFailed: The node does not run or cannot be reached.
         """
-        if not command or not all(isinstance(word, str) and "\0" not in word for word in command):
-            raise InvalidArgument("a command is one text, or words without NUL")
+        check_command(command)
         self.touched = True
-        words = ["sh", "-c", command[0]] if len(command) == 1 else list(command)
-        remote = quote(["timeout", "--kill-after=2", f"{timeout:g}", *words])
-        result = self._ssh(remote, timeout + GRACE, input)
-        if result.returncode in (124, 137) and result.seconds >= timeout:
-            raise Timeout(
-                f"{self._said(command)} did not end within {timeout:g} seconds{self._words(result)}"
-            )
-        done = Result(command, result.returncode, result.stdout, result.stderr, result.seconds)
-        if check and not done:
-            raise ExternalCommandFailed(done, self.ssh_alias)
-        return done
+        return self.line.run(command, timeout, check, input)
 
-    def _said(self, command: tuple[str, ...]) -> str:
-        """Say which command it was, for a message."""
-        shown = command[0] if len(command) == 1 else quote(command)
-        return f"{self.name}: {shown[:200]}"
-
-    @staticmethod
-    def _words(result: Result) -> str:
-        """Quote the end of what a command printed, for a message."""
-        output = last_lines(result.stdout + result.stderr, 5)
-        return f"; its last output: {output}" if output else ""
-
-    def _ssh(self, remote: str, timeout: float, input: str | None) -> Result:
-        """
-        Run a command over the shared connection.
-
-        :param remote: Text for the shell of root.
-        :param timeout: Seconds after which ssh is killed.
-        :param input: Its standard input.
-        :returns: What it did.
-        :raises ConnectionFailed: The node does not run or cannot be reached.
-        """
-        command = ["ssh", "-F", _ssh.config_file(), "-o", "BatchMode=yes", "-T"]
-        command += [self.ssh_alias, remote]
-        for attempt in (1, 2):
-            try:
-                self.connect(min(timeout, TIMEOUT))
-                result = run(command, input=input, timeout=timeout, check=False)
-            except Timeout as error:
-                raise Timeout(
-                    f"node {self.name} did not answer within {timeout:g} seconds;"
-                    f" it is {self.state}"
-                ) from error
-            except (RedockError, OSError) as error:
-                raise ConnectionFailed(
-                    f"node {self.name} of cluster {self.cluster.name} cannot be reached: {error}"
-                ) from error
-            if result.returncode != 255:
-                return result
-            path = _ssh.control_path(self.place.instance)
-            broken = result.stderr.startswith(("mux_", "Connection", "Control"))
-            if path is not None and os.path.exists(path) and not broken:
-                # The command itself said 255.
-                return result
-            if attempt == 2 or self.state != "running":
-                break
-            # The keeper of the connection has ended: a new one takes its place.
-            self.disconnect()
-        raise ConnectionFailed(
-            f"node {self.name} of cluster {self.cluster.name} is {self.state}:"
-            f" {last_lines(result.stderr, 1) or 'its SSH server did not answer'}",
-            "lost",
+    @property
+    def line(self) -> Line:
+        """The way commands take to it."""
+        return Line(
+            self.ssh_alias,
+            self.place.instance,
+            self.name,
+            f"node {self.name} of cluster {self.cluster.name}",
+            self.connect,
+            lambda: self.state,
         )
 
     def succeed(self, *command: str, timeout: float = TIMEOUT, input: str | None = None) -> str:
@@ -346,7 +291,7 @@ class Node:
         result = self.run(*command, timeout=timeout, input=input)
         if result:
             raise RedockError(
-                f"{self._said(command)} succeeded, and was expected to fail{self._words(result)}"
+                f"{self.line.said(command)} succeeded, and was expected to fail{last_words(result)}"
             )
         return result
 
@@ -394,8 +339,8 @@ class Node:
             return bool(last[0])
 
         def explain() -> str:
-            shown = self._said(command).removeprefix(f"{self.name}: ")
-            words = self._words(last[0])
+            shown = self.line.said(command).removeprefix(f"{self.name}: ")
+            words = last_words(last[0])
             return f"{shown} did not succeed (last status {last[0].returncode}{words})"
 
         self._until(deadline, attempt, explain)
@@ -418,7 +363,7 @@ class Node:
             return not last[0]
 
         self._until(
-            deadline, attempt, lambda: f"{quote(command)} did not fail{self._words(last[0])}"
+            deadline, attempt, lambda: f"{quote(command)} did not fail{last_words(last[0])}"
         )
         return last[0]
 
@@ -445,7 +390,7 @@ class Node:
     def _last_log(self) -> str:
         """Quote the end of what the node's programs logged, for a message."""
         try:
-            found = self._ssh(
+            found = self.line.send(
                 quote(
                     [
                         "sh",
@@ -456,7 +401,6 @@ class Node:
                     ]
                 ),
                 5.0,
-                None,
             )
         except RedockError:
             return ""
@@ -570,34 +514,23 @@ class Node:
         :param mode: Its permissions (default: those it has here; 0644 for contents).
         :raises InvalidArgument: There is no such file here, or the target is not absolute.
         """
-        import datetime
-        import tarfile
+        from redock import _archive
 
         if not target.startswith("/") or target.endswith("/"):
             raise InvalidArgument(f"put: the target {target!r} must be the whole pathname inside")
         self.touched = True
-        buffer = io.BytesIO()
-
-        def as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
-            member.uid = member.gid = 0
-            member.uname = member.gname = "root"
-            if mode is not None and member.name == target.lstrip("/"):
-                member.mode = mode
-            return member
-
-        with tarfile.open(fileobj=buffer, mode="w") as tar:
-            if isinstance(source, bytes):
-                member = tarfile.TarInfo(target.lstrip("/"))
-                member.size, member.mode = len(source), 0o644 if mode is None else mode
-                member.mtime = int(datetime.datetime.now().timestamp())
-                tar.addfile(member, io.BytesIO(source))
-            else:
-                try:
-                    tar.add(os.fspath(source), target.lstrip("/"), filter=as_root)
-                except OSError as error:
-                    raise InvalidArgument(f"put: {source}: {error.strerror}") from error
+        name = target.lstrip("/")
+        if isinstance(source, bytes):
+            permissions = 0o644 if mode is None else mode
+            pieces = _archive.pack_stream(io.BytesIO(source), name, permissions)
+        else:
+            try:
+                os.stat(source)
+            except OSError as error:
+                raise InvalidArgument(f"put: {source}: {error.strerror}") from error
+            pieces = _archive.pack(os.fspath(source), name, mode)
         try:
-            self.engine.put_archive(self.container_id, "/", buffer.getvalue())
+            self.engine.put_archive(self.container_id, "/", pieces)
         except NotFound as error:
             raise ConnectionFailed(f"node {self.name} has gone", "lost") from error
 
@@ -612,22 +545,21 @@ class Node:
         :raises NotFound: There is no such file inside.
         :raises InvalidArgument: It cannot be written here.
         """
-        import tarfile
+        from redock import _archive
 
         try:
-            packed = self.engine.get_archive(self.container_id, source)
+            packed = [self.engine.get_archive(self.container_id, source)]
         except NotFound as error:
             raise NotFound(f"node {self.name} has no file {source}", 404) from error
-        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-            members = tar.getmembers()
-            file = tar.extractfile(members[0]) if members[0].isfile() else None
-            contents = file.read() if file else b""
-            if target is not None:
-                try:
-                    unpack(tar, members, os.fspath(target))
-                except (OSError, tarfile.TarError) as error:
-                    raise InvalidArgument(f"get: cannot write {target}: {error}") from error
-        return contents
+        if target is not None:
+            path = os.path.abspath(os.fspath(target))
+            if os.path.isdir(path):
+                path = os.path.join(path, os.path.basename(source.rstrip("/")))
+            try:
+                _archive.unpack(packed, os.path.dirname(path), path, merge=True)
+            except RedockError as error:
+                raise InvalidArgument(f"get: {error}") from error
+        return _archive.file_contents(packed)
 
     # Other ways in.
 
@@ -706,24 +638,6 @@ class Node:
         :param timeout: Seconds for all of it (default: 60).
         """
         self.cluster.reboot(self, timeout)
-
-
-def unpack(tar: tarfile.TarFile, members: list[tarfile.TarInfo], target: str) -> None:
-    """
-    Unpack a file or directory out of an archive, under another name.
-
-    :param tar: The archive.
-    :param members: Its members; the first is the file or directory itself.
-    :param target: A directory to put it into, or the pathname of the copy.
-    """
-    name = members[0].name
-    directory, new = os.path.split(os.path.abspath(target))
-    if os.path.isdir(target):
-        directory, new = target, os.path.basename(name)
-    for member in members:
-        member.name = new + member.name[len(name) :]
-    # Owners inside mean nothing here, and nothing gets out of the directory (PEP 706).
-    tar.extractall(directory, members, filter="data")
 
 
 class NodeSet:

@@ -42,7 +42,6 @@ class Shell:
         self.engine = engine
         self.container = container
         self.stream: Stream | None = None
-        self.buffer = b""
         self.lock = threading.Lock()
 
     def run(self, script: str, timeout: float = 30.0) -> Result:
@@ -83,54 +82,21 @@ class Shell:
         """
         if self.stream is None:
             _, self.stream = self.engine.begin_exec(self.container, ["sh"], stdin=True)
-            self.buffer = b""
         end = f"EOF{os.urandom(6).hex()}"
         # A script of its own: what it breaks ends with it.
         text = f"sh 2>&1 <<'{end}'\n{script}\n{end}\nprintf '\\036%d\\036' $?\n"
         self.stream.write(text.encode())
         output = b""
-        while output.count(MARK) < 2:
-            output += self.frame(deadline)
+        try:
+            while output.count(MARK) < 2:
+                output += self.stream.frame(deadline)[1]
+        except TimeoutError:
+            raise Timeout(
+                f"a command in the container {self.container[:12]}"
+                f" did not end within {deadline.seconds:g} seconds"
+            ) from None
         printed, status, _ = output.rsplit(MARK, 2)
         return Result([script], int(status), printed.decode("utf-8", "replace"))
-
-    def frame(self, deadline: Deadline) -> bytes:
-        """
-        Read one piece of output: eight bytes of header, of which four are its length.
-
-        :param deadline: When to give up.
-        :returns: The piece.
-        """
-        header = self.exactly(8, deadline)
-        return self.exactly(int.from_bytes(header[4:], "big"), deadline)
-
-    def exactly(self, count: int, deadline: Deadline) -> bytes:
-        """
-        Read a number of bytes.
-
-        :param count: How many.
-        :param deadline: When to give up.
-        :returns: Exactly that many.
-        :raises EOFError: The shell has ended.
-        :raises Timeout: They did not come in time.
-        """
-        assert self.stream is not None
-        if self.stream.arrived:
-            self.buffer, self.stream.arrived = self.buffer + self.stream.arrived, b""
-        while len(self.buffer) < count:
-            self.stream.socket.settimeout(max(0.001, deadline.remaining))
-            try:
-                data = self.stream.socket.recv(65536)
-            except TimeoutError:
-                raise Timeout(
-                    f"a command in the container {self.container[:12]}"
-                    f" did not end within {deadline.seconds:g} seconds"
-                ) from None
-            if not data:
-                raise EOFError("no more output")
-            self.buffer += data
-        data, self.buffer = self.buffer[:count], self.buffer[count:]
-        return data
 
     def check(self, script: str, what: str, timeout: float = 30.0) -> str:
         """

@@ -68,12 +68,16 @@ class Home:
 
 
 def command(
-    *arguments: str, timeout: float = 120, check: bool = False, env: dict[str, str] | None = None
+    *arguments: str,
+    timeout: float = 120,
+    check: bool = False,
+    env: dict[str, str] | None = None,
+    input: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run a program without a terminal and capture what it prints."""
     return subprocess.run(
         arguments,
-        stdin=subprocess.DEVNULL,
+        input=input,
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -56,7 +56,8 @@ def stale_files(home: Home, engine: Engine) -> list[Path]:
         path
         for directory in ("known_hosts.d", "s")
         for path in sorted((ssh_directory / directory).glob("*"))
-        if path.name not in instances
+        # The way to an engine elsewhere stays open for a while.
+        if path.name not in instances and not path.name.startswith("engine-")
     ]
     hidden = [path for path in home.redock.rglob(".*") if path.suffix != ".lock"]
     found += [path for path in hidden if path.name != ".checksum"]

@@ -547,7 +547,7 @@ def test_killed_and_paused_nodes_say_so(cluster: Cluster) -> None:
     with node.pause():
         assert node.state == "paused"
         with pytest.raises(Timeout, match="it is paused"):
-            node._ssh("true", 0.5, None)
+            node.line.send("true", 0.5)
         assert cluster.snapshot("frozen")
         assert node.state == "paused"
     assert node.succeed("hostname") == "n2\n"

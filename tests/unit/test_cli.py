@@ -71,7 +71,7 @@ def test_options_stand_before_or_after_the_command(
 MISTAKES = [
     [],
     ["start"],
-    ["restart", "web"],
+    ["reboot", "web"],
     ["start", "--nonsense", "web"],
     ["--nonsense"],
     ["start", "-t", "0", "web"],

@@ -1,16 +1,18 @@
-"""Where the engine is: the environment, contexts, sockets; engines elsewhere are refused."""
+"""Where the engine is: the environment, contexts, sockets, other machines."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
 from redock import _endpoint
-from redock._endpoint import Endpoint, check_local, find_endpoint
+from redock._endpoint import Endpoint, check, find_endpoint
 from redock._engine import Engine
+from redock._tunnel import Tunnel
 from redock.errors import DockerUnavailable
 
 
@@ -127,22 +129,35 @@ def test_a_rootless_engine_is_found_where_there_is_no_other(
     ],
 )
 def test_an_engine_on_this_machine_is_taken(url: str) -> None:
-    check_local(Endpoint(url, "DOCKER_HOST"))
+    check(Endpoint(url, "DOCKER_HOST"))
+    assert Endpoint(url, "DOCKER_HOST").is_local
+
+
+@pytest.mark.parametrize(
+    ("url", "tls"),
+    [
+        ("ssh://me@elsewhere:2222", None),
+        ("tcp://192.0.2.1:2376", "/x"),
+        ("https://a.example", "/x"),
+    ],
+)
+def test_an_engine_elsewhere_is_taken_when_the_way_is_protected(url: str, tls: str | None) -> None:
+    check(Endpoint(url, "DOCKER_HOST", tls))
+    assert not Endpoint(url, "DOCKER_HOST", tls).is_local
 
 
 @pytest.mark.parametrize(
     "url",
     [
         "tcp://192.0.2.1:2375",
-        "ssh://me@localhost",
         "https://engine.example",
         "tcp://localhost.example:1",
         "tcp://127.0.0.1.example:1",
     ],
 )
-def test_an_engine_on_another_machine_is_refused(url: str) -> None:
-    with pytest.raises(DockerUnavailable, match="run redock on that machine"):
-        check_local(Endpoint(url, "DOCKER_HOST"))
+def test_an_engine_that_anybody_could_use_is_refused(url: str) -> None:
+    with pytest.raises(DockerUnavailable, match="ssh://USER@HOST"):
+        check(Endpoint(url, "DOCKER_HOST"))
 
 
 @pytest.mark.parametrize(
@@ -150,11 +165,99 @@ def test_an_engine_on_another_machine_is_refused(url: str) -> None:
 )
 def test_an_address_that_makes_no_sense_is_refused(url: str) -> None:
     with pytest.raises(DockerUnavailable, match="cannot make sense"):
-        check_local(Endpoint(url, "DOCKER_HOST"))
+        check(Endpoint(url, "DOCKER_HOST"))
+
+
+def test_certificates_are_where_docker_has_them(
+    monkeypatch: pytest.MonkeyPatch, home: Path, sandbox: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://engine.example:2376")
+    assert find_endpoint().tls is None
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    assert find_endpoint().tls == str(home / ".docker")
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(sandbox))
+    assert find_endpoint().tls == str(sandbox)
+    monkeypatch.delenv("DOCKER_HOST")
+    make_context(home / ".docker", "mine", "tcp://engine.example:2376")
+    monkeypatch.setenv("DOCKER_CONTEXT", "mine")
+    assert find_endpoint().tls is None
+    digest = hashlib.sha256(b"mine").hexdigest()
+    certificates = home / ".docker" / "contexts" / "tls" / digest / "docker"
+    certificates.mkdir(parents=True)
+    assert find_endpoint().tls == str(certificates)
+
+
+def test_podman_is_found_where_there_is_no_docker(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Path
+) -> None:
+    monkeypatch.setattr(_endpoint, "PODMAN_SOCKET", str(sandbox / "podman.sock"))
+    (sandbox / "podman.sock").touch()
+    assert find_endpoint().url == f"unix://{sandbox}/podman.sock"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(sandbox))
+    (sandbox / "podman").mkdir()
+    (sandbox / "podman" / "podman.sock").touch()
+    assert find_endpoint().url == f"unix://{sandbox}/podman/podman.sock"
 
 
 def test_the_engine_is_looked_for_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_HOST", "ssh://me@elsewhere")
+    monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:2375")
     engine = Engine()
     with pytest.raises(DockerUnavailable, match="another machine"):
         engine.version()
+
+
+# Over SSH.
+
+
+@pytest.mark.parametrize(
+    ("url", "destination", "port", "socket"),
+    [
+        ("ssh://host", "host", None, "/var/run/docker.sock"),
+        ("ssh://me@host.example:2222", "me@host.example", 2222, "/var/run/docker.sock"),
+        ("ssh://me@host/run/user/1000/podman/podman.sock", "me@host", None,
+         "/run/user/1000/podman/podman.sock"),
+    ],
+)  # fmt: skip
+def test_where_a_tunnel_leads(url: str, destination: str, port: int | None, socket: str) -> None:
+    tunnel = Tunnel(Endpoint(url, "DOCKER_HOST"))
+    assert (tunnel.destination, tunnel.port, tunnel.remote_socket) == (destination, port, socket)
+    assert tunnel.ssh()[-2:] == ["--", destination]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ssh://",
+        "ssh://-oProxyCommand=id",
+        "ssh://a b",
+        "ssh://$(id)",
+        "ssh://host:port",
+        "ssh://host:99999",
+        "ssh://a@b@c",
+        "ssh://host/so ck",
+        "ssh://host/a:b",
+        "ssh://host\nx",
+    ],
+)
+def test_what_could_be_something_else_is_refused(url: str) -> None:
+    with pytest.raises(DockerUnavailable, match="cannot make sense"):
+        Tunnel(Endpoint(url, "DOCKER_HOST"))
+
+
+def test_the_proxy_command_is_for_a_shell_and_for_ssh(
+    monkeypatch: pytest.MonkeyPatch, sandbox: Path
+) -> None:
+    (sandbox / "50% of it").mkdir()
+    monkeypatch.setenv("REDOCK_HOME", str(sandbox / "50% of it"))
+    command = Tunnel(Endpoint("ssh://me@host", "DOCKER_HOST")).proxy_command
+    # ssh_config(5): tokens are replaced first, then a shell reads it.
+    words = shlex.split(command.replace("%%", "\0").replace("%h", "h").replace("%p", "22"))
+    assert words[words.index("-W") + 1] == "h:22"
+    assert "%" not in "".join(words)
+    (control,) = (word for word in words if word.startswith("ControlPath="))
+    # ssh reads this one once more, as a ControlPath.
+    assert (
+        control.replace("\0", "%")
+        .replace("%%", "%")
+        .startswith(f"ControlPath={sandbox}/50% of it/")
+    )

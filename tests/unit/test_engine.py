@@ -196,32 +196,6 @@ def test_a_commit_pauses_and_says_everything(serve: Serve) -> None:
         assert part in line
 
 
-def test_what_starts_programs_all_the_time_is_frozen_in_the_end(serve: Serve) -> None:
-    attempts = iter([500, 500, 204])
-
-    def some_time_later(connection: socket.socket, request: bytes) -> None:
-        body = {"message": "OCI runtime pause failed: unable to freeze: unknown"}
-        connection.sendall(answer(next(attempts), body))
-        connection.close()
-
-    engine_at(serve(some_time_later).path).pause("web")
-    assert next(attempts, None) is None
-
-
-def test_freezing_what_cannot_be_frozen_is_given_up(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_engine, "FREEZE_PATIENCE", 0.2)
-    server = serve(reply(answer(500, {"message": "unable to freeze: unknown"})))
-    with pytest.raises(EngineError, match="unable to freeze"):
-        engine_at(server.path).pause("web")
-    assert len(server.requests) > 1
-    refused = serve(reply(answer(409, {"message": "Container web is not running"})))
-    with pytest.raises(EngineError, match="not running"):
-        engine_at(refused.path).pause("web")
-    assert len(refused.requests) == 1
-
-
 def test_a_log_without_a_container_is_empty(serve: Serve) -> None:
     assert engine_at(serve(reply(answer(404, {}))).path).logs("web") == ""
 
@@ -417,3 +391,62 @@ def test_the_environment_is_not_changed(serve: Serve) -> None:
     engine_at(serve(reply(answer(200, {}))).path).version()
     assert dict(os.environ) == before
     assert _engine.PATIENCE > 0
+
+
+def test_a_download_comes_in_pieces_or_is_one_line(serve: Serve) -> None:
+    whole = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n"
+    pieces = engine_at(serve(reply(whole + b"0\r\n\r\n")).path).read_archive("web", "/x")
+    assert list(pieces) == [b"abc", b"de"]
+    with pytest.raises(DockerUnavailable) as caught:
+        list(engine_at(serve(reply(whole)).path).read_archive("web", "/x"))
+    complaint(caught.value)
+    refused = reply(answer(404, {"message": "no such file"}))
+    with pytest.raises(NotFound, match="get files from the container web: no such file"):
+        list(engine_at(serve(refused).path).read_archive("web", "/x"))
+
+
+def head(about: object) -> bytes:
+    """An answer about a file."""
+    import base64
+
+    text = base64.b64encode(json.dumps(about).encode()).decode()
+    return f"HTTP/1.1 200 OK\r\nX-Docker-Container-Path-Stat: {text}\r\n\r\n".encode()
+
+
+def test_a_file_is_described_or_not_there(serve: Serve) -> None:
+    about = {"name": "x", "mode": 420, "linkTarget": ""}
+    assert engine_at(serve(reply(head(about))).path).stat_path("web", "/x") == about
+
+    def missing(connection: socket.socket, request: bytes) -> None:
+        there = not request.startswith(b"HEAD")
+        connection.sendall(answer(200, {}) if there else answer(404))
+        connection.close()
+
+    assert engine_at(serve(missing).path).stat_path("web", "/x") is None
+    with pytest.raises(NotFound):
+        engine_at(serve(reply(answer(404))).path).stat_path("web", "/x")
+
+
+@pytest.mark.parametrize("about", [{}, [], None, {"mode": "x", "linkTarget": ""}, "text"])
+def test_a_description_that_makes_no_sense_is_one_line(about: object, serve: Serve) -> None:
+    with pytest.raises(EngineError) as caught:
+        engine_at(serve(reply(head(about))).path).stat_path("web", "/x")
+    complaint(caught.value)
+
+
+def test_a_container_that_is_busy_is_frozen_at_a_better_moment(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = answer(500, {"message": "OCI runtime pause failed: unable to freeze: unknown"})
+    answers = [busy, busy, answer(204, raw=b"")]
+
+    def reply_next(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(answers.pop(0) if answers else busy)
+        connection.close()
+
+    engine = engine_at(serve(reply_next).path)
+    engine.pause("web")
+    assert answers == []
+    monkeypatch.setattr(_engine, "FREEZING", 0.15)
+    with pytest.raises(EngineError, match="unable to freeze"):
+        engine.pause("web")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from redock._http import LONGEST_HEAD, ProtocolError, Request
+from redock._http import LONGEST_HEAD, ProtocolError, Request, Stream
+from redock._process import Deadline
 from tests.unit.conftest import PATIENCE, Server, reply, silence
 
 Serve = Callable[[Callable[[socket.socket, bytes], None]], Server]
@@ -73,6 +74,94 @@ def test_a_request_says_what_it_carries(serve: Serve) -> None:
     assert body == b"tar"
 
 
+def dechunk(body: bytes) -> bytes:
+    """Read a chunked body."""
+    data = b""
+    while True:
+        size, _, body = body.partition(b"\r\n")
+        count = int(size, 16)
+        if not count:
+            assert body == b"\r\n"
+            return data
+        data, body = data + body[:count], body[count + 2 :]
+
+
+def test_what_comes_in_pieces_is_sent_in_pieces(serve: Serve) -> None:
+    bodies: list[bytes] = []
+
+    def answer(connection: socket.socket, request: bytes) -> None:
+        body = request.partition(b"\r\n\r\n")[2]
+        while not body.endswith(b"\r\n0\r\n\r\n"):
+            body += connection.recv(65536)
+        bodies.append(body)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    server = serve(answer)
+    pieces = iter([b"one", b"", b"x" * 100_000, b"three"])
+    request = Request(str(server.path), "PUT", "/x", pieces, "application/x-tar", PATIENCE)
+    assert request.response().status == 200
+    assert b"Transfer-Encoding: chunked" in server.requests[0]
+    assert b"Content-Length" not in server.requests[0].partition(b"\r\n\r\n")[0]
+    assert dechunk(bodies[0]) == b"one" + b"x" * 100_000 + b"three"
+
+
+def test_an_engine_that_wants_no_more_says_why(serve: Serve) -> None:
+    server = serve(reply(b"HTTP/1.1 500 No\r\nContent-Length: 9\r\n\r\ndisk full"))
+    closed: list[bool] = []
+
+    def endless() -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"x" * 65536
+        finally:
+            closed.append(True)
+
+    request = Request(str(server.path), "PUT", "/x", endless(), "application/x-tar", PATIENCE)
+    answer = request.response()
+    assert (answer.status, answer.body) == (500, b"disk full")
+    assert closed == [True]
+
+
+def test_what_cannot_be_sent_ends_the_request(serve: Serve) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"some"
+        raise ValueError("cannot read on")
+
+    server = serve(silence)
+    with pytest.raises(ValueError, match="cannot read on"):
+        Request(str(server.path), "PUT", "/x", broken(), timeout=PATIENCE)
+
+
+def test_an_answer_to_head_has_no_body(serve: Serve) -> None:
+    server = serve(reply(b"HTTP/1.1 404 No\r\nContent-Length: 100\r\nX: y\r\n\r\n"))
+    answer = Request(str(server.path), "HEAD", "/x", timeout=PATIENCE).response()
+    assert (answer.status, answer.headers["x"], answer.body) == (404, "y", b"")
+
+
+@given(
+    pieces=st.lists(st.tuples(st.integers(1, 2), st.binary(max_size=50)), max_size=5),
+    cut=st.integers(1, 9),
+)
+def test_what_a_command_prints_is_taken_apart(pieces: list[tuple[int, bytes]], cut: int) -> None:
+    raw = b"".join(
+        bytes([number, 0, 0, 0]) + len(data).to_bytes(4, "big") + data for number, data in pieces
+    )
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        stream = Stream(ours, raw[:cut])
+        theirs.sendall(raw[cut:])
+        theirs.shutdown(socket.SHUT_WR)
+        assert [stream.frame(Deadline(PATIENCE)) for _ in pieces] == pieces
+        with pytest.raises(EOFError):
+            stream.frame(Deadline(PATIENCE))
+
+
+def test_a_command_that_prints_nothing_is_not_waited_for_longer() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(TimeoutError):
+        Stream(ours).frame(Deadline(0.05))
+
+
 NO_ANSWERS = {
     "nothing": b"",
     "half a head": b"HTTP/1.1 200 OK\r\nContent-Le",
@@ -127,7 +216,7 @@ def test_silence_ends_with_the_patience(serve: Serve) -> None:
 def test_any_bytes_are_an_answer_or_an_error_of_the_connection(answer: bytes) -> None:
     ours, theirs = socket.socketpair()
     request = Request.__new__(Request)
-    request.socket, request.buffer = ours, b""
+    request.socket, request.buffer, request.method = ours, b"", "GET"
     ours.settimeout(PATIENCE)
     theirs.sendall(answer)
     theirs.close()
