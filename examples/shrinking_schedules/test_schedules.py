@@ -99,7 +99,7 @@ class Trial:
     def run_anew(self, steps: list[str]) -> list[str]:
         self.cluster.restore(self.version, full=True)
         for node in self.cluster:
-            node.wait_for_port(PORT, timeout=30)
+            node.wait_for_port(PORT, timeout=90)
         acknowledged: list[str] = []
         faults: list[Fault] = []
         for step in steps:
@@ -116,7 +116,7 @@ class Trial:
                     faults.pop().heal()
                 case ["crash", name]:
                     self.cluster[name].crash()
-                    self.cluster[name].wait_for_port(PORT, timeout=30)
+                    self.cluster[name].wait_for_port(PORT, timeout=90)
         # In the end all is well again, and then nothing may be missing.
         self.cluster.heal()
         self.primary.succeed(PROGRAM, "settle")
