@@ -5,7 +5,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 SOURCES = setup.py pyproject.toml requirements.txt
 
-.PHONY: demo test check lint types unit integration docs benchmark clean help
+.PHONY: demo test check lint types unit integration examples docs benchmark clean help
 
 help:
 	@echo "make demo        set up this machine, start a container, run a command in it over ssh"
@@ -21,7 +21,7 @@ test: $(VENV)/.development
 	@$(MAKE) --no-print-directory check
 
 # Everything "make test" checks, on a machine that is set up.
-check: lint types unit docs integration
+check: lint types unit docs integration examples
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .
@@ -35,6 +35,10 @@ unit: $(VENV)/.development
 
 integration: $(VENV)/.development
 	scripts/with-engine tests/with-home $(BIN)/pytest tests/integration
+
+# The suites that show what clusters are for; most of the time they wait for the services in them.
+examples: $(VENV)/.development
+	scripts/with-engine tests/with-home $(BIN)/pytest examples
 
 docs: $(VENV)/.development
 	$(BIN)/sphinx-build -q -W -n -b html docs docs/_build/html

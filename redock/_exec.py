@@ -150,6 +150,23 @@ class Exec:
             raise TimeoutError
         return found[0]
 
+    def _pid(self) -> int:
+        """
+        Find out the number of the process on the engine's host.
+
+        :returns: Its number, 0 when it has ended.
+        """
+        found: list[int] = []
+
+        def known() -> bool:
+            described = self.engine.inspect_exec(self.number)
+            found.append(int(described["Pid"]))
+            # What it prints may be here before the engine has noted its number.
+            return found[-1] != 0 or not described["Running"]
+
+        wait_until(known, Deadline(PATIENCE), 0.002, 0.25)
+        return found[-1]
+
     def kill(self, signal: str = "KILL") -> None:
         """
         Send it and its children a signal; nobody minds when it has ended already.
@@ -158,8 +175,7 @@ class Exec:
         """
         with contextlib.suppress(RedockError, OSError, ValueError, StopIteration):
             # The engine tells the number it has outside; inside it has another (proc(5)).
-            outside = self.engine.inspect_exec(self.number)["Pid"]
-            with open(f"/proc/{int(outside)}/status", encoding="ascii", errors="replace") as lines:
+            with open(f"/proc/{self._pid()}/status", encoding="ascii", errors="replace") as lines:
                 numbers = next(line.split() for line in lines if line.startswith("NSpid:"))
             # It leads a process group of its own.
             script = 'kill -s "$1" -- "-$2" || kill -s "$1" -- "$2"'

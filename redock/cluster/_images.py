@@ -5,6 +5,7 @@ The disks that nodes start from: base images, saved machines, and what provision
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import inspect
 import logging
@@ -44,9 +45,15 @@ def find_image(engine: Engine, spec: NodeSpec) -> str:
     :raises ImageUnavailable: There is no such saved machine.
     :raises RedockError: The base image could not be made, or provisioning failed.
     """
-    start = find_start(engine, spec)
-    if spec.clock:
-        start = find_clock(engine, start)
+    if spec.packages and spec.provision is not None:
+        # Packages take longest and change least: they are a disk of their own, which the next
+        # version of what is done to them starts from, too.
+        start = find_image(engine, dataclasses.replace(spec, provision=None))
+        spec = dataclasses.replace(spec, packages=())
+    else:
+        start = find_start(engine, spec)
+        if spec.clock:
+            start = find_clock(engine, start)
     if not spec.packages and spec.provision is None:
         return start
     return keep(engine, fingerprint(spec, start), lambda name: provision(engine, spec, start, name))

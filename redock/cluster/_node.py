@@ -636,18 +636,32 @@ class Node:
         self.touched = True
         return Bootstrap(self.ssh_alias, **options)
 
-    def gateway(self) -> Any:
+    def gateway(self, timeout: float = TIMEOUT) -> Any:
         """
         Get Python inside the node.
 
+        :param timeout: Seconds the node may take to answer at all (default: 60).
         :returns: An execnet gateway, https://execnet.readthedocs.io.
+        :raises ConnectionFailed: The node does not run, cannot be reached, or has no Python.
+        :raises Timeout: It did not answer in time.
         """
         import execnet
 
-        self.touched = True
-        self.connect()
+        # execnet waits for ever for a node that is frozen, and does not mind when there is no
+        # Python.
+        if not self.run("python3", "-c", "", timeout=timeout):
+            raise ConnectionFailed(
+                f"node {self.name} of cluster {self.cluster.name} has no python3"
+            )
         spec = f"ssh={self.ssh_alias}//ssh_config={_ssh.config_file()}//python=python3"
-        return execnet.makegateway(spec)
+        try:
+            return execnet.makegateway(spec)
+        except (execnet.HostNotFound, EOFError, OSError) as error:
+            raise ConnectionFailed(
+                f"node {self.name} of cluster {self.cluster.name} is {self.state}:"
+                " there is no Python to talk to",
+                "lost",
+            ) from error
 
     # Faults.
 

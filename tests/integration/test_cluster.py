@@ -212,6 +212,14 @@ def test_configuration_management_and_remote_python(cluster: Cluster) -> None:
         assert channel.receive(PATIENCE) == "n1\n"
     finally:
         gateway.exit()
+    with cluster["n1"].pause(), pytest.raises(Timeout, match=r"n1 did not answer .* is paused"):
+        cluster["n1"].gateway(timeout=0.5)
+    cluster["n1"].succeed("mv /usr/bin/python3 /usr/bin/python3.away")
+    try:
+        with pytest.raises(ConnectionFailed, match=r"node n1 .* has no python3"):
+            cluster["n1"].gateway()
+    finally:
+        cluster["n1"].succeed("mv /usr/bin/python3.away /usr/bin/python3")
 
 
 def test_mistakes_are_found_before_anything_is_made(home: Home) -> None:
@@ -356,6 +364,32 @@ def test_provisioning_happens_once(
     # Both of this test: nobody else provisions like that.
     for image in engine.images({"reference": ["redock-provisioned:*"]}):
         if image["Id"] in (made, first):
+            engine.remove_image(image["RepoTags"][0], force=True)
+
+
+def test_another_way_to_provision_installs_no_package_again(
+    engine: Engine, make_cluster: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    script = tmp_path / "provision.py"
+    installed, made = set(), set()
+    for number in (1, 2):
+        script.write_text(
+            "def provision(host):\n"
+            f"    # {fresh_name()}\n"
+            f"    host.file('/etc/provisioned', '{number}')\n"
+            "    host.execute('dpkg-query -s hello', capture=True)\n"
+        )
+        cluster = make_cluster(1, packages=["hello"], provision=str(script))
+        cluster.start()
+        assert cluster["n1"].succeed("cat /etc/provisioned") == str(number)
+        installed.add(cluster["n1"].succeed("stat -c %z /var/lib/dpkg/info/hello.list"))
+        made.add(engine.inspect_container(cluster["n1"].container_id)["Image"])
+        cluster.down()
+    assert len(made) == 2
+    assert len(installed) == 1
+    # Not the one with the package: others may have it, too.
+    for image in engine.images({"reference": ["redock-provisioned:*"]}):
+        if image["Id"] in made:
             engine.remove_image(image["RepoTags"][0], force=True)
 
 
