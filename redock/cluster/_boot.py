@@ -14,6 +14,7 @@ import os
 
 from redock import _machines, _recipe
 from redock._engine import KIND, label
+from redock.cluster import _records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -203,6 +204,8 @@ def owner_configuration(
                 _machines.SSH_PORT: [{"HostIp": _machines.LOOPBACK, "HostPort": str(place.port)}]
             },
             "Mounts": disk_mounts(place, spec, labels),
+            # The records of faults go when the owner ends, as its rules do.
+            "Tmpfs": {_records.FAULTS: "mode=0700,size=4m"},
         },
         "NetworkingConfig": {
             "EndpointsConfig": {

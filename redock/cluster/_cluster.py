@@ -7,16 +7,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 
 from redock import _identity, _include, _machines, _ssh
 from redock._engine import KIND, Engine, label
 from redock._files import Lock, path_in_home
 from redock._parallel import call_all
 from redock._process import Deadline
-from redock.cluster import _boot, _images, _network, _process, _snapshot
+from redock.cluster import _boot, _images, _network, _process, _sharing, _snapshot
 from redock.cluster._faults import FaultVerbs
 from redock.cluster._node import Node, NodeSet
-from redock.cluster._spec import ClusterSpec, make_nodes, read_spec
+from redock.cluster._spec import ClusterSpec, check_name, make_nodes, read_spec
 from redock.cluster._timeline import Timeline
 from redock.errors import (
     AliasTaken,
@@ -120,6 +121,26 @@ class Cluster(FaultVerbs):
         self.active_faults: list[Fault] = []
         self.standbys = standbys
         self.stagehand = _snapshot.Stagehand(self, standbys)
+        #: The labels of one that is there: what is added to it goes with the same process, or none.
+        self.inherited: dict[str, str] | None = None
+        #: Containers that interrupted processes left, see :meth:`refresh`.
+        self.strays: list[str] = []
+        self.mutex = threading.RLock()
+        self.depth = 0
+
+    @classmethod
+    def find(cls, name: str, **options: Any) -> Cluster:
+        """
+        Find a cluster that is there, by its name.
+
+        :param name: Its name.
+        :param options: As for :class:`Cluster`, except what it consists of.
+        :returns: The cluster, attached (see :meth:`attach`).
+        :raises NotFound: There is no cluster of this name.
+        """
+        engine = options.setdefault("engine", Engine())
+        nodes = _sharing.find_nodes(engine, check_name(name, "a cluster"))
+        return cls(nodes, name=name, **options).attach()
 
     @classmethod
     def from_file(cls, path: str, **options: Any) -> Cluster:
@@ -166,19 +187,34 @@ class Cluster(FaultVerbs):
         """The name of the cluster."""
         return self.spec.name
 
-    @property
-    def _lock(self) -> Lock:
-        """The lock that lets one process at a time change the cluster."""
-        path = path_in_home("locks", f".cluster-{self.name}.lock")
-        return Lock(path, f"cluster {self.name}", timeout=300.0)
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """
+        Let nobody else change the cluster: no other process, and no other thread of this one.
+
+        :returns: A context manager; it may be entered again inside.
+        :raises LockTimeout: Another process did not let go of it for five minutes.
+        """
+        with self.mutex:
+            if self.depth:
+                yield
+                return
+            path = path_in_home("locks", f".cluster-{self.name}.lock")
+            with Lock(path, f"cluster {self.name}", timeout=300.0):
+                self.depth = 1
+                try:
+                    yield
+                finally:
+                    self.depth = 0
 
     def marks(self) -> dict[str, str]:
         """
         Get the labels of everything that belongs to it.
 
-        :returns: The labels; those of this process, unless it is to outlive it.
+        :returns: The labels; those of this process, unless it is to outlive it or is another's.
         """
-        return {label("cluster"): self.name, **({} if self.keep else _process.labels())}
+        mine = {} if self.keep else _process.labels()
+        return {label("cluster"): self.name, **(mine if self.inherited is None else self.inherited)}
 
     # Starting.
 
@@ -197,13 +233,15 @@ class Cluster(FaultVerbs):
             _process.Watchdog.start()
         event = self.timeline.begin("start", f"start {self.name}")
         _process.sweep(self.engine)
-        images = self._find_images()
-        with self._lock:
-            found = self.engine.containers({"label": [f"{label('cluster')}={self.name}"]})
+        # Making images may take long, and needs no lock of ours.
+        images = {} if _sharing.find_containers(self) else self._find_images()
+        with self.locked():
+            _process.finish_removal(self.engine, self.name)
+            found = _sharing.find_containers(self)
             if found:
                 self._attach(found)
             else:
-                self._boot(images)
+                self._boot(images or self._find_images())
         self.timeline.end(event)
 
     def _find_images(self) -> dict[str, str]:
@@ -231,6 +269,8 @@ class Cluster(FaultVerbs):
         claims = _machines.find_claims(self.engine)
         self.used_ports = {claim.port for claim in claims}
         self._check_aliases(claims)
+        self.inherited = None
+        _process.begin_change(self.engine, self.name)
         try:
             self.network = _network.create(
                 self.engine, self.name, len(self), self.spec.network, self.marks()
@@ -259,6 +299,7 @@ class Cluster(FaultVerbs):
                 _process.remove_cluster(self.engine, self.name)
             self.nodes = NodeSet([])
             raise
+        _process.end_change(self.engine, self.name)
         self.created = True
         for node in nodes:
             self.stagehand.add(f"connecting to {node.name}", node.connect)
@@ -353,12 +394,8 @@ class Cluster(FaultVerbs):
         :param node: The node.
         :param image: The id of an image with the tools for faults.
         """
-        assert self.network is not None
         for attempts_left in range(PORT_ATTEMPTS - 1, -1, -1):
-            config = _boot.owner_configuration(
-                node.place, node.spec, image, self.network, self.marks()
-            )
-            node.owner_id = self.engine.create_container(node.place.owner_name, config)
+            node.owner_id = self._create_owner(node, image)
             try:
                 self.engine.begin_start(node.owner_id).result()
                 return
@@ -367,6 +404,19 @@ class Cluster(FaultVerbs):
                 if not (_machines.port_was_taken(error) and attempts_left):
                     raise
                 node.place.port = self._pick_port(node.spec)
+
+    def _create_owner(self, node: Node, image: str) -> str:
+        """
+        Create the owner of a node.
+
+        :param node: The node.
+        :param image: The id of an image with the tools for faults.
+        :returns: Its id.
+        """
+        marks = {**self.marks(), label("spec"): _sharing.describe(node.spec)}
+        network = self._network_or_fail()
+        config = _boot.owner_configuration(node.place, node.spec, image, network, marks)
+        return self.engine.create_container(node.place.owner_name, config)
 
     def _give_access(self) -> None:
         """Make all nodes known to ``ssh``."""
@@ -399,11 +449,14 @@ class Cluster(FaultVerbs):
 
         :returns: This cluster.
         :raises NotFound: There is no cluster of this name.
+        :raises ForeignContainer: It is another user's.
+        :raises InvalidArgument: It has other nodes.
         """
-        found = self.engine.containers({"label": [f"{label('cluster')}={self.name}"]})
+        found = _sharing.find_containers(self)
         if not any(each["Labels"].get(KIND) == _boot.OWNER for each in found):
-            raise NotFound(f"there is no cluster {self.name}: 'redock cluster up' starts one", 404)
+            raise _sharing.no_such_cluster(self.name)
         self._adopt(found)
+        self.refresh()
         return self
 
     def _adopt(self, found: list[dict[str, Any]]) -> None:
@@ -418,12 +471,12 @@ class Cluster(FaultVerbs):
             for each in found
             if each["Labels"].get(KIND) == _boot.OWNER
         }
+        for each in owners.values():
+            _sharing.check_owner(self.name, each["Labels"])
         wanted = {spec.name: spec for spec in self.spec.nodes}
         if set(owners) != set(wanted):
-            raise InvalidArgument(
-                f"cluster {self.name} is there with other nodes"
-                f" ({', '.join(sorted(owners)) or 'none'}): take it down first"
-            )
+            raise _sharing.other_nodes(self.name, owners, wanted)
+        self.inherited = _sharing.inherited(found)
         self.network = _network.find(self.engine, self.name)
         if self.network is None:
             raise NetworkUnavailable(
@@ -441,7 +494,8 @@ class Cluster(FaultVerbs):
             )
             node = Node(self, spec, place)
             node.owner_id = owners[name]["Id"]
-            node.container_id = choose_system(place, found)
+            node.container_id = _sharing.choose_system(place, found)
+            node.described = marks.get(label("spec"), "")
             nodes.append(node)
         self.nodes = NodeSet(nodes)
 
@@ -452,19 +506,50 @@ class Cluster(FaultVerbs):
         :param found: The engine's summaries of their containers.
         """
         self._adopt(found)
-        states = self.states()
         for node in self.nodes:
             node.public_key = self._recall_public_key(node)
         self._give_access()
-        for node in self.nodes:
-            self.revive_owner(node)
-            if states[node.name] == "paused":
-                self.engine.pause(node.container_id, resume=True)
-            elif states[node.name] != "running":
+        revived = [node for node in self.nodes if self.revive_owner(node)]
+        states = _sharing.refresh(self)
+        _sharing.remove_strays(self)
+        for fault in self.faults:
+            # A snapshot whose process was killed, or the engine's own command.
+            if fault.kind == "pause" and not fault.is_noted:
+                fault.heal()
+                states |= dict.fromkeys(fault.nodes, "running")
+        for name, settings in self.differences().items():
+            logger.warning(
+                "Node %s of cluster %s was made with other %s: take it down to change that",
+                *(name, self.name, ", ".join(settings)),
+            )
+        off = self._switched_off()
+        waiting = [node for node in self.nodes if node.name not in off]
+        for node in waiting:
+            if node in revived and states[node.name] == "running":
+                # It is still in the network of before.
+                _snapshot.end(self, node)
+                states[node.name] = "exited"
+            if states[node.name] == "gone":
+                raise NotFound(f"node {node.name} has gone, with its disk: restore a snapshot", 404)
+            if states[node.name] != "running":
                 self._start_system(node)
         deadline = Deadline(self.timeout)
-        for node in self.nodes:
+        for node in waiting:
             self._wait_for(node, deadline)
+
+    def _switched_off(self) -> set[str]:
+        """Get the names of the nodes that a fault froze or took the power of."""
+        faults = [fault for fault in self.faults if fault.kind in ("pause", "kill")]
+        return {name for fault in faults for name in fault.nodes}
+
+    def differences(self) -> dict[str, list[str]]:
+        """
+        Find out in what the nodes that are there are not what they are to be.
+
+        :returns: The names of the settings, by the name of the node; only where there are any.
+        """
+        found = {node.name: _sharing.changes(node.spec, node.described) for node in self.nodes}
+        return {name: settings for name, settings in found.items() if settings}
 
     def _recall_public_key(self, node: Node) -> bytes:
         """
@@ -496,6 +581,46 @@ class Cluster(FaultVerbs):
         listed = {each["Id"]: each["State"] for each in self.engine.containers({"label": marks})}
         return {node.name: listed.get(node.container_id, "gone") for node in self.nodes}
 
+    def refresh(self) -> dict[str, str]:
+        """
+        See what other processes have done to the cluster: what they restored, broke and healed.
+
+        :meth:`start`, :meth:`attach`, :meth:`status`, :meth:`snapshot`, :meth:`restore` and
+        :meth:`heal` begin with it.
+
+        :returns: What state the nodes are in, by name, see :meth:`states`.
+        """
+        with self.locked():
+            return _sharing.refresh(self)
+
+    def find_replaced(self) -> bool:
+        """
+        Look for containers that another process has put in the place of nodes.
+
+        :returns: False when this process itself is changing the cluster: nobody else does then.
+        """
+        if not self.mutex.acquire(blocking=False):
+            return False
+        try:
+            self.refresh()
+        finally:
+            self.mutex.release()
+        return True
+
+    def inventory(self, format: str = "json") -> str:
+        """
+        Describe the nodes for another program: a file it can use with no other setting.
+
+        :param format: ``ansible`` (an inventory in YAML, with a group for each role),
+                       ``ssh_config`` (a file for ``ssh -F``), ``testinfra`` (a host on each
+                       line), ``ducktape`` (the file of a JsonCluster) or ``json`` (default).
+        :returns: The text of the file.
+        :raises InvalidArgument: There is no such format.
+        """
+        from redock.cluster._inventory import write
+
+        return write(self, format)
+
     def status(self) -> dict[str, Any]:
         """
         Describe the cluster.
@@ -503,7 +628,7 @@ class Cluster(FaultVerbs):
         :returns: Its name, network, nodes (state, address, alias, port, roles), active faults and
                   snapshots; plain values that JSON can express.
         """
-        states = self.states()
+        states = self.refresh()
         return {
             "name": self.name,
             "network": str(self.network.subnet) if self.network else None,
@@ -518,31 +643,29 @@ class Cluster(FaultVerbs):
                 }
                 for node in self.nodes
             ],
-            "faults": [fault.text for fault in self.faults],
+            "faults": [fault.summary() for fault in self.faults],
             "snapshots": list(_snapshot.find_snapshots(self)),
         }
 
-    def revive_owner(self, node: Node) -> None:
+    def revive_owner(self, node: Node) -> bool:
         """
         Make sure the owner of a node runs; it may have been ended or removed by others.
 
         :param node: The node.
+        :returns: False when it runs.
         """
         try:
             state = self.engine.inspect_container(node.owner_id)["State"]
         except NotFound:
             logger.warning("The network of node %s had gone: making it again", node.name)
             image = self._image_of(node)
-            config = _boot.owner_configuration(
-                node.place, node.spec, image, self._network_or_fail(), self.marks()
-            )
-            node.owner_id = self.engine.create_container(node.place.owner_name, config)
+            node.owner_id = self._create_owner(node, image)
         else:
             if state["Running"] and not state.get("Paused"):
-                return
+                return False
             if state.get("Paused"):
                 self.engine.pause(node.owner_id, resume=True)
-                return
+                return False
             logger.warning("The network of node %s had ended: starting it again", node.name)
         self.engine.begin_start(node.owner_id).result()
         # What was made in the old network went with it.
@@ -550,6 +673,7 @@ class Cluster(FaultVerbs):
             if node.name in fault.nodes and fault.kind not in ("pause", "kill"):
                 fault.forget()
         node.touched = True
+        return True
 
     def _network_or_fail(self) -> _network.Network:
         """Get the network of the running cluster."""
@@ -611,7 +735,12 @@ class Cluster(FaultVerbs):
         :returns: False when there was nothing.
         """
         self.close()
-        with self._lock:
+        with self.locked():
+            containers = _sharing.find_containers(self)
+            for each in containers:
+                _sharing.check_owner(self.name, each["Labels"])
+            if containers:
+                _process.begin_change(self.engine, self.name)
             found = _process.remove_cluster(self.engine, self.name)
         self.nodes = NodeSet([])
         self.active_faults.clear()
@@ -637,17 +766,21 @@ class Cluster(FaultVerbs):
         :returns: The snapshot.
         :raises RedockError: A node could not be frozen or saved.
         """
-        from redock.cluster._spec import check_name
-
-        if name is None:
-            name = f"s{len(self.snapshots()) + 1}"
-        check_name(name, "a snapshot")
+        if name is not None:
+            check_name(name, "a snapshot")
         self._network_or_fail()
-        event = self.timeline.begin("snapshot", f"snapshot {name}")
-        with self._lock:
-            snapshot = _snapshot.take(self, name)
-        self.timeline.end(event)
+        with self.locked():
+            states = _sharing.refresh(self)
+            name = name or self._number_snapshot()
+            event = self.timeline.begin("snapshot", f"snapshot {name}")
+            snapshot = _snapshot.take(self, name, states)
+            self.timeline.end(event)
         return snapshot
+
+    def _number_snapshot(self) -> str:
+        """Find a name that no snapshot has."""
+        there = self.snapshots()
+        return next(name for name in (f"s{n}" for n in range(1, 10_000)) if name not in there)
 
     def snapshots(self) -> dict[str, Snapshot]:
         """
@@ -680,9 +813,11 @@ class Cluster(FaultVerbs):
             snapshot = found[snapshot]
         self._network_or_fail()
         event = self.timeline.begin("restore", f"restore {snapshot.name}")
-        with self._lock:
+        with self.locked():
+            states = _sharing.refresh(self)
+            _sharing.remove_strays(self)
             self._heal_for_restore()
-            booted = _snapshot.restore(self, snapshot, full)
+            booted = _snapshot.restore(self, snapshot, full, states)
         self.timeline.end(event, nodes=booted)
         return booted
 
@@ -707,30 +842,8 @@ class Cluster(FaultVerbs):
         finally:
             self.restore(snapshot)
             self.stagehand.add(
-                f"deleting {snapshot.name}", lambda: _snapshot.delete(self, snapshot)
+                f"deleting {snapshot.name}", lambda: _snapshot.delete(self, snapshot), always=True
             )
-
-
-def choose_system(place: _boot.Place, found: list[dict[str, Any]]) -> str:
-    """
-    Choose the container that is a node now among those that were or may become it.
-
-    :param place: The node.
-    :param found: The engine's summaries of the cluster's containers.
-    :returns: The id of the container; empty when there is none.
-    """
-    mine = [
-        each
-        for each in found
-        if each["Labels"].get(KIND) == _boot.NODE
-        and each["Labels"].get(label("instance")) == place.instance
-    ]
-
-    def rank(each: dict[str, Any]) -> tuple[bool, bool, int]:
-        named = f"/{place.system_name}" in each["Names"]
-        return each["State"] in ("running", "paused") and named, named, each["Created"]
-
-    return str(max(mine, key=rank)["Id"]) if mine else ""
 
 
 def list_clusters(engine: Engine) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from typing import cast
 
 from redock.cluster import _netfault
 from redock.cluster._fault import Kill, Pause
-from redock.errors import InvalidArgument
+from redock.errors import InvalidArgument, RedockError, SeveralFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -225,11 +225,26 @@ class FaultVerbs:
             self._cluster, "loss", text, pairs, chance=chance, percent=percent
         ).begin()
 
-    def heal(self) -> None:
+    def heal(self) -> list[Fault]:
         """
-        Heal all faults, the youngest first.
+        Heal all faults, the youngest first: also those of other processes, and rules in the
+        networks of nodes that no process knows any more.
 
-        :raises RedockError: One could not be healed, or something of it is left.
+        :returns: The faults that held.
+        :raises RedockError: One could not be healed, or something of it is left; the others are.
         """
-        for fault in reversed(self.faults):
-            fault.heal()
+        cluster = self._cluster
+        failed: dict[str, Exception] = {}
+        with cluster.locked():
+            cluster.refresh()
+            faults = self.faults[::-1]
+            for fault in faults:
+                try:
+                    fault.heal()
+                except RedockError as error:
+                    failed[fault.text] = error
+        if len(failed) == 1:
+            raise next(iter(failed.values()))
+        if failed:
+            raise SeveralFailed("; ".join(map(str, failed.values())), failed)
+        return faults

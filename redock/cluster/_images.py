@@ -97,6 +97,16 @@ def fingerprint(spec: NodeSpec, start: str) -> str:
     return hashlib.sha256(repr(inputs).encode()).hexdigest()[:20]
 
 
+def hash_of(spec: NodeSpec) -> str:
+    """
+    Get the hash of what provisions a node.
+
+    :param spec: What the node is to be.
+    :returns: Twenty hexadecimal digits.
+    """
+    return hashlib.sha256(source_of(spec).encode()).hexdigest()[:20]
+
+
 def source_of(spec: NodeSpec) -> str:
     """
     Get the source of what provisions a node.

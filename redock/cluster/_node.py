@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import socket
     import tarfile
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import Any, TypeVar
 
     from redock._engine import Engine
     from redock._http import Stream
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from redock.cluster._cluster import Cluster
     from redock.cluster._fault import Fault
     from redock.cluster._spec import NodeSpec
+
+    R = TypeVar("R")
 
 __all__ = ["LogMark", "Node", "NodeSet"]
 
@@ -90,6 +92,8 @@ class Node:
         #: The engine's id of the container that is the machine itself.
         self.container_id = ""
         self.public_key = b""
+        #: What it was to be when it was made, where it was there already.
+        self.described = ""
         #: Whether a command, a fault or a packet may have changed it since the last snapshot.
         self.touched = True
         #: The snapshot it was at when it was touched last.
@@ -156,9 +160,34 @@ class Node:
     def state(self) -> str:
         """What the engine says: ``running``, ``paused``, ``exited``, or ``gone``."""
         try:
-            return str(self.engine.inspect_container(self.container_id)["State"]["Status"])
+            return str(self.ask(self.engine.inspect_container)["State"]["Status"])
         except NotFound:
             return "gone"
+
+    def ask(self, request: Callable[[str], R]) -> R:
+        """
+        Ask the engine something about the node's container.
+
+        :param request: Gets the id of the container; called again with another one when another
+                        process has replaced it.
+        :returns: What that returned.
+        :raises NotFound: There is no such container.
+        """
+        try:
+            return request(self.container_id)
+        except NotFound:
+            if not self.was_replaced():
+                raise
+            return request(self.container_id)
+
+    def was_replaced(self) -> bool:
+        """
+        Find out whether another process has replaced the node's container, by a restore.
+
+        :returns: True when it has; the new one is used from now on.
+        """
+        before = self.container_id
+        return self.cluster.find_replaced() and self.container_id not in ("", before)
 
     def has_network(self) -> bool:
         """
@@ -597,7 +626,7 @@ class Node:
                 except OSError as error:
                     raise InvalidArgument(f"put: {source}: {error.strerror}") from error
         try:
-            self.engine.put_archive(self.container_id, "/", buffer.getvalue())
+            self.ask(lambda number: self.engine.put_archive(number, "/", buffer.getvalue()))
         except NotFound as error:
             raise ConnectionFailed(f"node {self.name} has gone", "lost") from error
 
@@ -615,7 +644,7 @@ class Node:
         import tarfile
 
         try:
-            packed = self.engine.get_archive(self.container_id, source)
+            packed = self.ask(lambda number: self.engine.get_archive(number, source))
         except NotFound as error:
             raise NotFound(f"node {self.name} has no file {source}", 404) from error
         with tarfile.open(fileobj=io.BytesIO(packed)) as tar:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Provision = Callable[[Bootstrap], object] | str
 
-__all__ = ["ClusterSpec", "NodeSpec", "check_name", "parse_size", "read_spec"]
+__all__ = ["ClusterSpec", "NodeSpec", "check_name", "nearest", "parse_size", "read_spec"]
 
 #: A part of a host name and of an alias; short enough that "CLUSTER-NODE" is a host name, too.
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,28}[a-z0-9])?", re.ASCII)
@@ -293,5 +293,16 @@ def check_keys(found: Iterable[str], known: Sequence[str], where: str) -> None:
     """
     for key in found:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.0)[0]
-            raise InvalidArgument(f"unknown key {where}{key}: did you mean {where}{near}?")
+            near = f"{where}{nearest(key, known)}"
+            raise InvalidArgument(f"unknown key {where}{key}: did you mean {near}?")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """
+    Find what somebody may have meant.
+
+    :param word: What was written.
+    :param known: What could have been; at least one.
+    :returns: The one that is most like it.
+    """
+    return difflib.get_close_matches(word, list(known), 1, 0.0)[0]
