@@ -16,6 +16,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
 from redock.cli import EPILOG, make_parser  # noqa: E402
+from redock.commands.cluster import Group  # noqa: E402
 
 TARGET = os.path.join(HERE, "cli.rst")
 TITLE = "Reference of the command line"
@@ -57,8 +58,14 @@ def generate() -> str:
     known = {option for action in common for option in action.option_strings}
     for name, (text, command) in commands.items():
         lines += ["", *heading(f"redock {name}"), "", f"{text[0].upper()}{text[1:]}.", ""]
-        own = [action for action in command._actions if not known & set(action.option_strings)]
-        usage = " ".join([f"$ redock {name}", *(brief(action) for action in own)])
+        own = [
+            action
+            for action in command._actions
+            if not known & set(action.option_strings)
+            and not isinstance(action, argparse._SubParsersAction)
+        ]
+        more = ["ACTION"] if isinstance(command, Group) else []
+        usage = " ".join([f"$ redock {name}", *(brief(action) for action in own), *more])
         lines += [".. code-block:: console", "", f"   {usage}", ""]
         for action in own:
             lines += describe(action)
@@ -85,13 +92,20 @@ def find_commands(
     Find the commands of the program.
 
     :param parser: The parser of the command line.
-    :returns: The help text and the parser of each command.
+    :returns: The help text and the parser of each command; of actions of a command as well.
     """
-    (verbs,) = (
-        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
-    )
-    texts = {choice.dest: choice.help or "" for choice in verbs._choices_actions}
-    return {name: (texts[name], command) for name, command in verbs.choices.items()}
+    found = {}
+    for verbs in parser._actions:
+        if not isinstance(verbs, argparse._SubParsersAction):
+            continue
+        texts = {choice.dest: choice.help or "" for choice in verbs._choices_actions}
+        for name, command in verbs.choices.items():
+            if isinstance(command, Group):
+                command.fill()
+            found[name] = (texts[name], command)
+            for action, described in find_commands(command).items():
+                found[f"{name} {action}"] = described
+    return found
 
 
 def brief(action: argparse.Action) -> str:

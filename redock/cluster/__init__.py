@@ -9,8 +9,9 @@ disks, wrong clocks.
 
 from __future__ import annotations
 
-from redock.cluster._cluster import Cluster, list_clusters
+from redock.cluster._cluster import Cluster
 from redock.cluster._fault import Fault
+from redock.cluster._listing import list_clusters
 from redock.cluster._node import LogMark, Node, NodeSet
 from redock.cluster._snapshot import Snapshot
 from redock.cluster._spec import NodeSpec

@@ -23,6 +23,7 @@ from redock.errors import (
     AliasTaken,
     ContainerDied,
     EngineError,
+    ForeignContainer,
     InvalidArgument,
     NetworkUnavailable,
     NotFound,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from redock.cluster._snapshot import Snapshot
     from redock.cluster._spec import NodeSpec
 
-__all__ = ["Cluster", "list_clusters"]
+__all__ = ["Cluster"]
 
 logger = logging.getLogger("redock.cluster")
 
@@ -207,6 +208,23 @@ class Cluster(FaultVerbs):
                 finally:
                     self.depth = 0
 
+    @property
+    def goes_with(self) -> str | None:
+        """The process it will be taken down with, where that runs on this host."""
+        from redock.cluster._listing import running_process
+
+        return running_process(self.marks())
+
+    def find_process(self) -> str | None:
+        """
+        Find out which process a cluster of this name, complete or not, goes with.
+
+        :returns: Its number and what it is called, None when it goes with none that runs here.
+        """
+        from redock.cluster._listing import running_process
+
+        return running_process(_sharing.inherited(_sharing.find_containers(self)))
+
     def marks(self) -> dict[str, str]:
         """
         Get the labels of everything that belongs to it.
@@ -269,6 +287,7 @@ class Cluster(FaultVerbs):
         claims = _machines.find_claims(self.engine)
         self.used_ports = {claim.port for claim in claims}
         self._check_aliases(claims)
+        logger.info("Booting cluster %s: %s", self.name, ", ".join(images))
         self.inherited = None
         _process.begin_change(self.engine, self.name)
         try:
@@ -494,7 +513,7 @@ class Cluster(FaultVerbs):
             )
             node = Node(self, spec, place)
             node.owner_id = owners[name]["Id"]
-            node.container_id = _sharing.choose_system(place, found)
+            node.container_id = _sharing.choose_system(place, found) or place.system_name
             node.described = marks.get(label("spec"), "")
             nodes.append(node)
         self.nodes = NodeSet(nodes)
@@ -506,6 +525,12 @@ class Cluster(FaultVerbs):
         :param found: The engine's summaries of their containers.
         """
         self._adopt(found)
+        process = self.goes_with
+        if self.keep and process:
+            raise ForeignContainer(
+                f"cluster {self.name} goes with process {process}, which made it: wait for its end,"
+                " or give yours another name"
+            )
         for node in self.nodes:
             node.public_key = self._recall_public_key(node)
         self._give_access()
@@ -532,6 +557,7 @@ class Cluster(FaultVerbs):
             if states[node.name] == "gone":
                 raise NotFound(f"node {node.name} has gone, with its disk: restore a snapshot", 404)
             if states[node.name] != "running":
+                logger.info("Booting node %s again", node.name)
                 self._start_system(node)
         deadline = Deadline(self.timeout)
         for node in waiting:
@@ -592,6 +618,16 @@ class Cluster(FaultVerbs):
         """
         with self.locked():
             return _sharing.refresh(self)
+
+    def peek(self) -> list[Fault]:
+        """
+        Look which faults hold, without waiting for whoever changes the cluster at this moment.
+
+        :returns: The faults.
+        """
+        self._adopt(_sharing.find_containers(self))
+        _sharing.refresh(self, erasing=False)
+        return self.faults
 
     def find_replaced(self) -> bool:
         """
@@ -844,17 +880,3 @@ class Cluster(FaultVerbs):
             self.stagehand.add(
                 f"deleting {snapshot.name}", lambda: _snapshot.delete(self, snapshot), always=True
             )
-
-
-def list_clusters(engine: Engine) -> dict[str, list[str]]:
-    """
-    List the clusters there are.
-
-    :param engine: The engine.
-    :returns: The names of their nodes, by the name of the cluster.
-    """
-    found: dict[str, list[str]] = {}
-    for owner in engine.containers({"label": [f"{KIND}={_boot.OWNER}"]}):
-        marks = owner["Labels"]
-        found.setdefault(marks[label("cluster")], []).append(marks[label("node")])
-    return {name: sorted(nodes) for name, nodes in sorted(found.items())}

@@ -20,6 +20,7 @@ from redock.errors import (
     NoContainerRunning,
     NotFound,
     RedockError,
+    SSHConfigConflict,
     Timeout,
     last_lines,
 )
@@ -132,6 +133,18 @@ class Node:
         return self.place.alias
 
     @property
+    def ssh_command(self) -> list[str]:
+        """The command a person would type to connect to it."""
+        from redock import _include
+
+        try:
+            if _include.find_mode() != "none" and _include.is_installed(_include.read_config()):
+                return ["ssh", self.ssh_alias]
+        except SSHConfigConflict:
+            pass
+        return ["ssh", "-F", self.ssh_config, self.ssh_alias]
+
+    @property
     def ssh_config(self) -> str:
         """The pathname of a configuration for ``ssh -F`` that knows all nodes."""
         return _ssh.config_file()
@@ -187,7 +200,7 @@ class Node:
         :returns: True when it has; the new one is used from now on.
         """
         before = self.container_id
-        return self.cluster.find_replaced() and self.container_id not in ("", before)
+        return self.cluster.find_replaced() and self.container_id != before
 
     def has_network(self) -> bool:
         """

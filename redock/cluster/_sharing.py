@@ -66,7 +66,11 @@ def choose_system(place: _boot.Place, found: Iterable[Summary], noted: str = "")
         named = f"/{place.system_name}" in each["Names"]
         return each["State"] in ("running", "paused") and named, named, each["Created"]
 
-    return str(max(mine, key=rank)["Id"]) if mine else ""
+    # What was made to take a node's place gets its name when it has.
+    candidates = [
+        each for each in mine if rank(each)[1] or not each["Labels"].get(label("standby"))
+    ]
+    return str(max(candidates, key=rank)["Id"]) if candidates else ""
 
 
 def is_system(container: Summary, instance: str) -> bool:
@@ -91,11 +95,13 @@ def find_containers(cluster: Cluster) -> list[Summary]:
     return cluster.engine.containers({"label": [f"{label('cluster')}={cluster.name}"]})
 
 
-def refresh(cluster: Cluster) -> dict[str, str]:
+def refresh(cluster: Cluster, *, erasing: bool = True) -> dict[str, str]:
     """
     See what other processes have done to a cluster.
 
     :param cluster: The cluster; its nodes are known, and its lock is held.
+    :param erasing: Erase records of what is no longer so (default: yes; no where the lock is not
+                    held).
     :returns: What state the nodes are in, by name.
     """
     found = find_containers(cluster)
@@ -108,21 +114,22 @@ def refresh(cluster: Cluster) -> dict[str, str]:
     sight = _records.look(seen, {})
     for node in cluster.nodes:
         system = choose_system(node.place, found, sight.systems.get(node.name, ""))
-        if system != node.container_id:
+        if system and system != node.container_id:
             logger.debug("Node %s is another container now", node.name)
             node.container_id, node.touched, node.at = system, True, None
         sight.states[node.name] = states.get(system, "gone")
     cluster.strays = find_strays(cluster, found)
-    merge(cluster, sight)
+    merge(cluster, sight, erasing)
     return sight.states
 
 
-def merge(cluster: Cluster, sight: _records.Sight) -> None:
+def merge(cluster: Cluster, sight: _records.Sight, erasing: bool) -> None:
     """
     Learn which faults hold, whoever made them.
 
     :param cluster: The cluster.
     :param sight: What was seen of it.
+    :param erasing: Erase records of what is no longer so.
     """
     for fault in cluster.faults:
         # Of what could not be seen nothing new is known.
@@ -138,7 +145,7 @@ def merge(cluster: Cluster, sight: _records.Sight) -> None:
             continue
         if recalled.holds(sight):
             recalled.enter()
-        else:
+        elif erasing:
             logger.debug("No longer so: %s", recalled.text)
             _records.erase(recalled)
     for fault in unnoted(cluster, sight):
