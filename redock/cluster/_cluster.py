@@ -534,7 +534,8 @@ class Cluster(FaultVerbs):
         for node in self.nodes:
             node.public_key = self._recall_public_key(node)
         self._give_access()
-        revived = [node for node in self.nodes if self.revive_owner(node)]
+        for node in self.nodes:
+            self.revive_owner(node)
         states = _sharing.refresh(self)
         _sharing.remove_strays(self)
         for fault in self.faults:
@@ -550,8 +551,7 @@ class Cluster(FaultVerbs):
         off = self._switched_off()
         waiting = [node for node in self.nodes if node.name not in off]
         for node in waiting:
-            if node in revived and states[node.name] == "running":
-                # It is still in the network of before.
+            if states[node.name] == "running" and _sharing.lost_network(node):
                 _snapshot.end(self, node)
                 states[node.name] = "exited"
             if states[node.name] == "gone":

@@ -72,7 +72,7 @@ class Fault:
         self.text = text
         self.details = details
         #: When it was made, in seconds since the epoch.
-        self.since = round(cluster.timeline.wall + cluster.timeline.now())
+        self.since = round(cluster.timeline.wall + cluster.timeline.now(), 3)
         #: Whether it says what it is; False for what was found without a record.
         self.is_noted = True
         #: Whether it holds.

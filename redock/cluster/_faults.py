@@ -131,8 +131,8 @@ class FaultVerbs:
         if len(sides) < 2:
             raise InvalidArgument("partition: give two groups, or leave nodes out for the second")
         if one_way:
-            others = [node for side in sides[1:] for node in side]
-            pairs = _netfault.pairs_between(sides[0], others)
+            sides = [sides[0], [node for side in sides[1:] for node in side]]
+            pairs = _netfault.pairs_between(*sides)
         else:
             pairs = [
                 pair

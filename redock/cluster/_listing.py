@@ -83,6 +83,7 @@ def find_faults(engine: Engine, name: str) -> list[dict[str, Any]]:
     try:
         cluster = Cluster(_sharing.find_nodes(engine, name), name=name, engine=engine)
         faults = cluster.peek()
+        cluster.close()
     except RedockError as error:
         # It is taken down at this moment, or half made.
         logger.debug("Cluster %s: %s", name, error)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from redock._engine import Engine
     from redock.cluster._cluster import Cluster
+    from redock.cluster._node import Node
     from redock.cluster._spec import NodeSpec
 
     Summary = dict[str, Any]
@@ -40,6 +41,7 @@ __all__ = [
     "find_containers",
     "find_nodes",
     "inherited",
+    "lost_network",
     "no_such_cluster",
     "other_nodes",
     "refresh",
@@ -137,12 +139,10 @@ def merge(cluster: Cluster, sight: _records.Sight, erasing: bool) -> None:
         if seen and not fault.holds(sight):
             fault.forget()
     known = {fault.id for fault in cluster.faults}
-    for number, record in sight.records.items():
-        if number in known:
-            continue
-        recalled = Fault.recall(cluster, record)
-        if recalled is None:
-            continue
+    new = [
+        Fault.recall(cluster, each) for each in sight.records.values() if each["id"] not in known
+    ]
+    for recalled in sorted(filter(None, new), key=lambda fault: fault.since):
         if recalled.holds(sight):
             recalled.enter()
         elif erasing:
@@ -214,6 +214,23 @@ def remove_strays(cluster: Cluster) -> None:
         with contextlib.suppress(EngineError):
             request.result()
     cluster.strays = []
+
+
+def lost_network(node: Node) -> bool:
+    """
+    Check whether a node is in a network that has ended: its owner was started again meanwhile.
+
+    :param node: The node; it runs.
+    :returns: True when it has to be booted to be reached.
+    """
+
+    def started(container: str) -> tuple[str, str]:
+        # The engine leaves out zeros at the end: RFC 3339, section 5.6.
+        state = node.engine.inspect_container(container)["State"]
+        whole, _, fraction = str(state["StartedAt"]).rstrip("Z").partition(".")
+        return whole, fraction.ljust(9, "0")
+
+    return started(node.container_id) < started(node.owner_id)
 
 
 # What a node is, for processes that do not have the file.

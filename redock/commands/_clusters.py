@@ -481,7 +481,7 @@ def print_status(described: dict[str, Any]) -> None:
     print(f"snapshots: {', '.join(described['snapshots']) or 'none'}")
 
 
-def since(moment: int | None) -> str:
+def since(moment: float | None) -> str:
     """
     Say since when something is so.
 
