@@ -499,7 +499,13 @@ class Stagehand:
                         return
                     made = make_standby(self.cluster, node, image)
                 with self.lock:
-                    self.ready[node.name] = made
+                    # Another worker may have made one of a newer snapshot meanwhile.
+                    wanted = self.making.get(node.name) == image
+                    unused = self.ready.pop(node.name, None) if wanted else made
+                    if wanted:
+                        self.ready[node.name] = made
+                if unused is not None:
+                    self.drop(unused)
             finally:
                 with self.lock:
                     if self.making.get(node.name) == image:

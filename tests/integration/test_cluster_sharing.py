@@ -1,4 +1,4 @@
-"""Several processes and one cluster: at the same time, one after another, and one that was killed."""
+"""Several processes and one cluster: side by side, one after another, and one that was killed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from redock.errors import NotFound
 
 from .conftest import REDOCK, Home, command, redock, ssh
 from .harness import PATIENCE, ROUNDS
-from .test_cluster import fresh_name, leftovers, make_cluster, reaches
+from .test_cluster import leftovers, make_cluster, reaches
 
 __all__ = ["make_cluster"]
 
@@ -177,6 +177,7 @@ def test_nodes_that_a_killed_snapshot_left_frozen_are_thawed(
 ) -> None:
     cluster = make_cluster(2, keep=True)
     cluster.start()
+    cluster.stagehand.wait()
     for node in cluster:
         command("docker", "pause", node.container_id)
     cluster.close()
