@@ -14,7 +14,7 @@ from redock._engine import KIND, Engine, label
 from redock._files import Lock, path_in_home
 from redock._parallel import call_all
 from redock._process import Deadline
-from redock.cluster import _boot, _images, _network, _process, _sharing, _snapshot
+from redock.cluster import _adoption, _boot, _images, _network, _process, _sharing, _snapshot
 from redock.cluster._faults import FaultVerbs
 from redock.cluster._node import Node, NodeSet
 from redock.cluster._spec import ClusterSpec, check_name, make_nodes, read_spec
@@ -23,9 +23,7 @@ from redock.errors import (
     AliasTaken,
     ContainerDied,
     EngineError,
-    ForeignContainer,
     InvalidArgument,
-    NetworkUnavailable,
     NotFound,
     PortUnavailable,
     RedockError,
@@ -257,7 +255,7 @@ class Cluster(FaultVerbs):
             _process.finish_removal(self.engine, self.name)
             found = _sharing.find_containers(self)
             if found:
-                self._attach(found)
+                _adoption.take_over(self, found)
             else:
                 self._boot(images or self._find_images())
         self.timeline.end(event)
@@ -303,10 +301,10 @@ class Cluster(FaultVerbs):
                 WORKERS,
                 self._note_failure,
             )
-            self._give_access()
+            self.give_access()
             deadline = Deadline(self.timeout)
             for node in nodes:
-                self._wait_for(node, deadline)
+                self.wait_for(node, deadline)
             for node in nodes:
                 node.let_go()
         except BaseException:
@@ -437,7 +435,7 @@ class Cluster(FaultVerbs):
         config = _boot.owner_configuration(node.place, node.spec, image, network, marks)
         return self.engine.create_container(node.place.owner_name, config)
 
-    def _give_access(self) -> None:
+    def give_access(self) -> None:
         """Make all nodes known to ``ssh``."""
         _ssh.install_all({node.host_entry: node.public_key for node in self.nodes})
         try:
@@ -445,7 +443,7 @@ class Cluster(FaultVerbs):
         except SSHConfigConflict as error:
             logger.warning("%s", _include.explain(error, self.nodes[0].ssh_alias))
 
-    def _wait_for(self, node: Node, deadline: Deadline) -> None:
+    def wait_for(self, node: Node, deadline: Deadline) -> None:
         """
         Wait until a node answers.
 
@@ -474,99 +472,9 @@ class Cluster(FaultVerbs):
         found = _sharing.find_containers(self)
         if not any(each["Labels"].get(KIND) == _boot.OWNER for each in found):
             raise _sharing.no_such_cluster(self.name)
-        self._adopt(found)
+        _adoption.adopt(self, found)
         self.refresh()
         return self
-
-    def _adopt(self, found: list[dict[str, Any]]) -> None:
-        """
-        Take over the nodes that are there.
-
-        :param found: The engine's summaries of their containers.
-        :raises InvalidArgument: They are not those of this cluster.
-        """
-        owners = {
-            each["Labels"][label("node")]: each
-            for each in found
-            if each["Labels"].get(KIND) == _boot.OWNER
-        }
-        for each in owners.values():
-            _sharing.check_owner(self.name, each["Labels"])
-        wanted = {spec.name: spec for spec in self.spec.nodes}
-        if set(owners) != set(wanted):
-            raise _sharing.other_nodes(self.name, owners, wanted)
-        self.inherited = _sharing.inherited(found)
-        self.network = _network.find(self.engine, self.name)
-        if self.network is None:
-            raise NetworkUnavailable(
-                f"the network of cluster {self.name} has gone: take the cluster down"
-            )
-        nodes = []
-        for name, spec in wanted.items():
-            marks = owners[name]["Labels"]
-            place = _boot.Place(
-                self.name,
-                name,
-                marks[label("instance")],
-                marks[label("address")],
-                int(marks[label("port")]),
-            )
-            node = Node(self, spec, place)
-            node.owner_id = owners[name]["Id"]
-            node.container_id = _sharing.choose_system(place, found) or place.system_name
-            node.described = marks.get(label("spec"), "")
-            nodes.append(node)
-        self.nodes = NodeSet(nodes)
-
-    def _attach(self, found: list[dict[str, Any]]) -> None:
-        """
-        Take over the nodes that are there and boot those that do not run.
-
-        :param found: The engine's summaries of their containers.
-        """
-        self._adopt(found)
-        process = self.goes_with
-        if self.keep and process:
-            raise ForeignContainer(
-                f"cluster {self.name} goes with process {process}, which made it: wait for its end,"
-                " or give yours another name"
-            )
-        for node in self.nodes:
-            node.public_key = self._recall_public_key(node)
-        self._give_access()
-        for node in self.nodes:
-            self.revive_owner(node)
-        states = _sharing.refresh(self)
-        _sharing.remove_strays(self)
-        for fault in self.faults:
-            # A snapshot whose process was killed, or the engine's own command.
-            if fault.kind == "pause" and not fault.is_noted:
-                fault.heal()
-                states |= dict.fromkeys(fault.nodes, "running")
-        for name, settings in self.differences().items():
-            logger.warning(
-                "Node %s of cluster %s was made with other %s: take it down to change that",
-                *(name, self.name, ", ".join(settings)),
-            )
-        off = self._switched_off()
-        waiting = [node for node in self.nodes if node.name not in off]
-        for node in waiting:
-            if states[node.name] == "running" and _sharing.lost_network(node):
-                _snapshot.end(self, node)
-                states[node.name] = "exited"
-            if states[node.name] == "gone":
-                raise NotFound(f"node {node.name} has gone, with its disk: restore a snapshot", 404)
-            if states[node.name] != "running":
-                logger.info("Booting node %s again", node.name)
-                self._start_system(node)
-        deadline = Deadline(self.timeout)
-        for node in waiting:
-            self._wait_for(node, deadline)
-
-    def _switched_off(self) -> set[str]:
-        """Get the names of the nodes that a fault froze or took the power of."""
-        faults = [fault for fault in self.faults if fault.kind in ("pause", "kill")]
-        return {name for fault in faults for name in fault.nodes}
 
     def differences(self) -> dict[str, list[str]]:
         """
@@ -576,24 +484,6 @@ class Cluster(FaultVerbs):
         """
         found = {node.name: _sharing.changes(node.spec, node.described) for node in self.nodes}
         return {name: settings for name, settings in found.items() if settings}
-
-    def _recall_public_key(self, node: Node) -> bytes:
-        """
-        Get the public host key of a node that exists.
-
-        :param node: The node.
-        :returns: The pinned key, else the one in its volume.
-        """
-        pinned = _ssh.pinned_key(node.place.instance)
-        if pinned:
-            return pinned
-        machine = _machines.Machine(
-            {
-                "Id": node.container_id,
-                "Labels": {label("name"): node.place.name, label("instance"): node.place.instance},
-            }
-        )
-        return _identity.adopt(self.engine, machine)
 
     # Its state.
 
@@ -625,7 +515,7 @@ class Cluster(FaultVerbs):
 
         :returns: The faults.
         """
-        self._adopt(_sharing.find_containers(self))
+        _adoption.adopt(self, _sharing.find_containers(self))
         _sharing.refresh(self, erasing=False)
         return self.faults
 
@@ -729,7 +619,7 @@ class Cluster(FaultVerbs):
         except NotFound:
             return _images.find_image(self.engine, node.spec)
 
-    def _start_system(self, node: Node) -> None:
+    def start_system(self, node: Node) -> None:
         """
         Boot a node that has no power, with the disk it had.
 
@@ -759,8 +649,8 @@ class Cluster(FaultVerbs):
         if state == "paused":
             self.engine.pause(node.container_id, resume=True)
         elif state != "running":
-            self._start_system(node)
-        self._wait_for(node, Deadline(self.timeout))
+            self.start_system(node)
+        self.wait_for(node, Deadline(self.timeout))
 
     # Ending.
 

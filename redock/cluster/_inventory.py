@@ -86,6 +86,9 @@ def write_ansible(cluster: Cluster) -> str:
             "ansible_port": node.port,
             "ansible_user": "root",
             "ansible_ssh_common_args": f"-F {shell_word(config)}",
+            # Without arguments of its own Ansible shares redock's connection, which is open already
+            # and is closed when the node is booted with another disk.
+            "ansible_ssh_args": "",
             "ansible_python_interpreter": PYTHON,
             "redock_address": node.ip,
             "redock_roles": sorted(node.spec.roles),

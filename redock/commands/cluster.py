@@ -4,18 +4,13 @@ Whole clusters: ``redock cluster up|status|ssh|exec|snapshot|restore|...``.
 
 from __future__ import annotations
 
-import sys
-
 from redock._arguments import Parser, add_verb
-from redock.commands._several import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
     from typing import Any
-
-    from redock.cluster import Fault
 
 __all__ = ["add"]
 
@@ -123,17 +118,24 @@ def add_life(actions: argparse._SubParsersAction[Any]) -> None:
 
     :param actions: Where actions are added.
     """
+    from redock.commands import _cluster_actions as do
+
     text = "Boot a cluster that stays until it is taken down; what runs is left as it is."
-    verb = add_action(actions, "up", up, text)
+    verb = add_action(actions, "up", do.up, text)
     add_timeout(verb)
-    add_action(actions, "status", status, "Tell about a cluster; without FILE list all of them.")
+    add_action(
+        actions,
+        "status",
+        do.status,
+        "Tell about a cluster; without FILE list all of them.",
+    )
     text = "Take a cluster down: nodes, network, disks and snapshots."
-    verb = add_action(actions, "down", down, text)
+    verb = add_action(actions, "down", do.down, text)
     verb.add_argument(
         "--force", action="store_true", help="even where a process that runs made and uses it"
     )
     text = "Describe the nodes for another program, in a file of its own format."
-    verb = add_action(actions, "inventory", inventory, text, json=False)
+    verb = add_action(actions, "inventory", do.inventory, text, json=False)
     verb.add_argument(
         "--format",
         metavar="F",
@@ -148,14 +150,16 @@ def add_ways_in(actions: argparse._SubParsersAction[Any]) -> None:
 
     :param actions: Where actions are added.
     """
+    from redock.commands import _cluster_actions as do
+
     text = "Connect to a node, or run a command in it."
-    add_action(actions, "ssh", shell, text, "NODE [-- COMMAND...]", json=False)
+    add_action(actions, "ssh", do.shell, text, "NODE [-- COMMAND...]", json=False)
     text = "Run a command in nodes (default: all), side by side."
-    add_action(actions, "exec", execute, text, "[NODE...] -- COMMAND...")
+    add_action(actions, "exec", do.execute, text, "[NODE...] -- COMMAND...")
     text = "Copy files into a node and out of it, with scp."
-    add_action(actions, "cp", copy, text, "SRC NODE:DST", json=False)
+    add_action(actions, "cp", do.copy, text, "SRC NODE:DST", json=False)
     text = "Show what the first processes of nodes (default: all) printed, in any state."
-    verb = add_action(actions, "logs", logs, text, "[NODE...]")
+    verb = add_action(actions, "logs", do.logs, text, "[NODE...]")
     verb.add_argument(
         "--lines", metavar="N", type=int, default=20, help="how many of each node (default: 20)"
     )
@@ -167,11 +171,13 @@ def add_snapshots(actions: argparse._SubParsersAction[Any]) -> None:
 
     :param actions: Where actions are added.
     """
+    from redock.commands import _cluster_actions as do
+
     text = "Save the disks of all nodes at one moment."
-    add_action(actions, "snapshot", snapshot, text, "[NAME]")
-    add_action(actions, "snapshots", snapshots, "List the snapshots of a cluster.")
+    add_action(actions, "snapshot", do.snapshot, text, "[NAME]")
+    add_action(actions, "snapshots", do.snapshots, "List the snapshots of a cluster.")
     text = "Heal all faults and boot all nodes with the disks of a snapshot (default: the newest)."
-    add_timeout(add_action(actions, "restore", restore, text, "[NAME]"))
+    add_timeout(add_action(actions, "restore", do.restore, text, "[NAME]"))
 
 
 def add_faults(actions: argparse._SubParsersAction[Any]) -> None:
@@ -180,20 +186,22 @@ def add_faults(actions: argparse._SubParsersAction[Any]) -> None:
 
     :param actions: Where actions are added.
     """
+    from redock.commands import _cluster_actions as do
+
     text = "Cut groups of nodes off from each other: n1,n2 n3. The rest is a group, too."
-    verb = add_action(actions, "partition", partition, text, "NODES...")
+    verb = add_action(actions, "partition", do.partition, text, "NODES...")
     verb.add_argument(
         "--one-way", action="store_true", help="only what the first group sends is lost"
     )
     text = "Cut nodes off from all others, and from each other."
-    add_action(actions, "isolate", isolate, text, "NODE...")
-    add_action(actions, "pause", pause, "Freeze all processes of nodes.", "NODE...")
-    add_action(actions, "resume", resume, "Thaw the processes of nodes.", "NODE...")
-    add_action(actions, "kill", kill, "Take the power of nodes away.", "NODE...")
+    add_action(actions, "isolate", do.isolate, text, "NODE...")
+    add_action(actions, "pause", do.pause, "Freeze all processes of nodes.", "NODE...")
+    add_action(actions, "resume", do.resume, "Thaw the processes of nodes.", "NODE...")
+    add_action(actions, "kill", do.kill, "Take the power of nodes away.", "NODE...")
     text = "Take the power of nodes away and boot them again with the disks they had."
-    add_action(actions, "crash", crash, text, "NODE...")
+    add_action(actions, "crash", do.crash, text, "NODE...")
     text = "Make everything whole again that was broken on purpose."
-    add_action(actions, "heal", heal, text)
+    add_action(actions, "heal", do.heal, text)
 
 
 def add_timeout(verb: ClusterParser) -> None:
@@ -212,307 +220,3 @@ def add_timeout(verb: ClusterParser) -> None:
         default=60.0,
         help="seconds the nodes have to boot (default: 60)",
     )
-
-
-# Beginning and ending.
-
-
-def up(options: argparse.Namespace) -> int:
-    """
-    Boot a cluster that outlives this process.
-
-    :param options: The command line.
-    :returns: The exit status.
-    """
-    from redock.commands import _clusters
-
-    cluster = _clusters.describe(options)
-    cluster.start()
-    for line in _clusters.differences(cluster):
-        log().error("%s", line)
-    with _clusters.closing(cluster):
-        if options.json:
-            _clusters.print_json(cluster.status())
-        else:
-            _clusters.print_ways(cluster, options.quiet)
-    return 1 if cluster.differences() else 0
-
-
-def status(options: argparse.Namespace) -> int:
-    """
-    Tell about one cluster, or list all of them.
-
-    :param options: The command line.
-    :returns: The exit status.
-    """
-    from redock.commands import _clusters
-
-    if not options.words:
-        _clusters.print_all(options)
-        return 0
-    with _clusters.open_cluster(options) as (cluster, _):
-        described = {**cluster.status(), "process": cluster.goes_with}
-        if options.json:
-            _clusters.print_json(described)
-        elif options.quiet:
-            print("\n".join(cluster.nodes.names))
-        else:
-            _clusters.print_status(described)
-    return 0
-
-
-def down(options: argparse.Namespace) -> int:
-    """
-    Take a cluster down.
-
-    :param options: The command line.
-    :returns: The exit status.
-    """
-    from redock.commands import _clusters
-
-    name = _clusters.name_of(options)
-    done = _clusters.take_down(name, options.force)
-    if options.json:
-        _clusters.print_json({"name": name, "removed": done})
-    else:
-        log().info("Cluster %s %s", name, "is down" if done else "is not there: nothing to do")
-    return 0
-
-
-def inventory(options: argparse.Namespace) -> int:
-    """
-    Describe the nodes for another program.
-
-    :param options: The command line.
-    :returns: The exit status.
-    """
-    from redock.commands import _clusters
-
-    with _clusters.open_cluster(options) as (cluster, _):
-        sys.stdout.write(cluster.inventory(options.format))
-    return 0
-
-
-# Ways in.
-
-
-def shell(options: argparse.Namespace) -> int:
-    """
-    Connect to a node; this process becomes ``ssh``.
-
-    :param options: The command line.
-    :returns: Never, unless ``ssh`` is missing.
-    """
-    from redock.commands import _clusters
-
-    with _clusters.open_cluster(options, 1) as (cluster, names):
-        (name,) = _clusters.exactly(names, 1, "NODE")
-        return _clusters.become_ssh(cluster[name], options.command)
-
-
-def execute(options: argparse.Namespace) -> int:
-    """
-    Run a command in nodes.
-
-    :param options: The command line.
-    :returns: The greatest status of all nodes.
-    """
-    from redock.commands import _clusters, _everywhere
-
-    if not options.command:
-        raise _clusters.usage(options, "give a command behind --")
-    with _clusters.open_cluster(options) as (cluster, names):
-        chosen = cluster.choose(names) if names else list(cluster.nodes)
-        return _everywhere.run(chosen, options.command, as_json=options.json)
-
-
-def copy(options: argparse.Namespace) -> int:
-    """
-    Copy files into a node or out of it; this process becomes ``scp``.
-
-    :param options: The command line.
-    :returns: Never, unless ``scp`` is missing.
-    """
-    from redock.commands import _clusters
-
-    with _clusters.open_cluster(options, 2) as (cluster, places):
-        source, target = _clusters.exactly(places, 2, "SRC and DST")
-        return _clusters.become_scp(cluster, source, target)
-
-
-def logs(options: argparse.Namespace) -> int:
-    """
-    Show what the first processes of nodes printed.
-
-    :param options: The command line.
-    :returns: The exit status.
-    """
-    from redock.commands import _clusters, _everywhere
-
-    with _clusters.open_cluster(options) as (cluster, names):
-        chosen = cluster.choose(names) if names else list(cluster.nodes)
-        texts = {n.name: cluster.engine.logs(n.container_id, options.lines) for n in chosen}
-        if options.json:
-            _clusters.print_json(texts)
-        else:
-            _everywhere.print_texts(texts)
-    return 0
-
-
-# Snapshots.
-
-
-def snapshot(options: argparse.Namespace) -> int:
-    """
-    Save the disks of all nodes.
-
-    :param options: The command line.
-    :returns: The exit status.
-    """
-    from redock.commands import _clusters
-
-    with _clusters.open_cluster(options) as (cluster, names):
-        made = cluster.snapshot(_clusters.at_most_one(names, "NAME"))
-        if options.json:
-            _clusters.print_json(_clusters.about_snapshot(made))
-        else:
-            print(made.name)
-    return 0
-
-
-def snapshots(options: argparse.Namespace) -> int:
-    """
-    List the snapshots of a cluster.
-
-    :param options: The command line.
-    :returns: The exit status.
-    """
-    from redock.commands import _clusters
-
-    with _clusters.open_cluster(options) as (cluster, _):
-        found = list(cluster.snapshots().values())
-        if options.json:
-            _clusters.print_json([_clusters.about_snapshot(each) for each in found])
-        elif options.quiet:
-            print("".join(f"{each.name}\n" for each in found), end="")
-        else:
-            _clusters.print_snapshots(found)
-    return 0
-
-
-def restore(options: argparse.Namespace) -> int:
-    """
-    Boot all nodes with the disks of a snapshot.
-
-    :param options: The command line.
-    :returns: The exit status.
-    """
-    from redock.commands import _clusters
-
-    with _clusters.open_cluster(options) as (cluster, names):
-        cluster.timeout = options.timeout
-        name = _clusters.at_most_one(names, "NAME") or _clusters.newest(cluster)
-        booted = cluster.restore(name)
-        if options.json:
-            _clusters.print_json({"snapshot": name, "booted": booted})
-        else:
-            log().info("Cluster %s is back at snapshot %s", cluster.name, name)
-    return 0
-
-
-# Faults.
-
-
-def partition(options: argparse.Namespace) -> int:
-    """
-    Cut groups of nodes off from each other.
-
-    :param options: The command line.
-    :returns: The exit status.
-    """
-    from redock.commands import _clusters
-
-    def cut(cluster: Any, words: list[str]) -> list[Fault]:
-        groups = [_clusters.group(word) for word in words]
-        return [cluster.partition(*groups, one_way=options.one_way)]
-
-    return _clusters.do_faults(options, cut)
-
-
-def isolate(options: argparse.Namespace) -> int:
-    """
-    Cut nodes off from all others.
-
-    :param options: The command line.
-    :returns: The exit status.
-    """
-    from redock.commands import _clusters
-
-    return _clusters.do_faults(options, lambda cluster, names: [cluster.isolate(names)])
-
-
-def pause(options: argparse.Namespace) -> int:
-    """
-    Freeze nodes.
-
-    :param options: The command line.
-    :returns: The exit status.
-    """
-    from redock.commands import _clusters
-
-    # One fault each: they may be resumed one by one.
-    return _clusters.do_faults(
-        options, lambda cluster, names: [cluster.pause(node) for node in cluster.choose(names)]
-    )
-
-
-def resume(options: argparse.Namespace) -> int:
-    """
-    Thaw nodes.
-
-    :param options: The command line.
-    :returns: The exit status.
-    """
-    from redock.commands import _clusters
-
-    return _clusters.do_faults(options, _clusters.thaw)
-
-
-def kill(options: argparse.Namespace) -> int:
-    """
-    Take the power of nodes away.
-
-    :param options: The command line.
-    :returns: The exit status.
-    """
-    from redock.commands import _clusters
-
-    return _clusters.do_faults(options, lambda cluster, names: [cluster.kill(names)])
-
-
-def crash(options: argparse.Namespace) -> int:
-    """
-    Take the power of nodes away and boot them again.
-
-    :param options: The command line.
-    :returns: The exit status.
-    """
-    from redock.commands import _clusters
-
-    def cut(cluster: Any, names: list[str]) -> list[Fault]:
-        cluster.crash(names)
-        return []
-
-    return _clusters.do_faults(options, cut)
-
-
-def heal(options: argparse.Namespace) -> int:
-    """
-    Heal all faults.
-
-    :param options: The command line.
-    :returns: The exit status.
-    """
-    from redock.commands import _clusters
-
-    return _clusters.do_faults(options, lambda cluster, _: cluster.heal(), needs=0)

@@ -421,7 +421,8 @@ def test_a_file_that_describes_something_else_now(shop: Shop, tmp_path: Path) ->
     changed.write_text(text.replace('roles = ["db"]', 'roles = ["cache"]\nmemory = "64m"'))
     done = redock("cluster", "up", str(changed))
     assert done.returncode == 1
-    assert "node n2 of cluster" in done.stderr and "with other memory" in done.stderr
+    assert f"Node n2 of cluster {shop.name} was made with other memory than" in done.stderr
+    assert f"('redock cluster down {shop.name}')" in done.stderr
     listed = json.loads(redock("cluster", "inventory", str(changed)).stdout)
     assert listed["nodes"][1]["roles"] == ["cache"]
     assert shop.states() == {"n1": "running", "n2": "running", "n3": "running"}
