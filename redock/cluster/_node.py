@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import socket
     import tarfile
     from collections.abc import Callable, Iterator
-    from typing import Any, TypeVar
+    from typing import Any
 
     from redock._engine import Engine
     from redock._http import Stream
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from redock.cluster._cluster import Cluster
     from redock.cluster._fault import Fault
     from redock.cluster._spec import NodeSpec
-
-    R = TypeVar("R")
 
 __all__ = ["LogMark", "Node", "NodeSet"]
 
@@ -177,7 +175,7 @@ class Node:
         except NotFound:
             return "gone"
 
-    def ask(self, request: Callable[[str], R]) -> R:
+    def ask(self, request: Callable[[str], Any]) -> Any:
         """
         Ask the engine something about the node's container.
 
