@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import subprocess
 import sys
 import time
 
 from redock._process import missing_program
 from redock.bootstrap._change import mask
+from redock.bootstrap._payload import FIRST_WORDS, MARK, compose
 from redock.errors import ConnectionFailed, InvalidArgument, last_lines
 
 TYPE_CHECKING = False
@@ -24,46 +24,8 @@ __all__ = ["Connection", "ssh_command"]
 
 logger = logging.getLogger("redock.bootstrap")
 
-#: What the remote side says before it turns into an execnet gateway.
-MARK = b"\x1eredock-bootstrap "
-#: Read without look-ahead, because what follows belongs to others; runs on Python 2 and 3 alike.
-FIRST_WORDS = 'import io;exec(eval(io.open(0,"rb",0,closefd=False).readline()))'
 #: More noise than this is not waited for.
 LOUDEST = 65536
-
-FIRST_STAGE = """
-import os, sys
-def say(*words):
-    os.write(1, (%r + " ".join(words) + "\\n").encode("ascii", "replace"))
-    if words[0] != "ready":
-        sys.exit(0)
-version = "%%d.%%d" %% sys.version_info[:2]
-if sys.version_info < (3, 8):
-    say("old-python", version)
-try:
-    import fcntl, grp, json, pwd, queue, selectors, shutil, subprocess, traceback, zlib
-except ImportError as error:
-    say("incomplete-python", str(error))
-data = b""
-while len(data) < %d:
-    piece = os.read(0, %d - len(data))
-    if not piece:
-        sys.exit(0)
-    data += piece
-sys.dont_write_bytecode = True
-say("ready", version)
-exec(zlib.decompress(data).decode())
-"""
-
-SECOND_STAGE = """
-def load_redock():
-    import types
-    module = sys.modules["redock_remote"] = types.ModuleType("redock_remote")
-    exec(compile(%r, "redock/_remote.py", "exec"), module.__dict__)
-load_redock()
-execmodel = get_execmodel("thread")
-serve(init_popen_io(execmodel), id="redock-worker")
-"""
 
 #: What ssh writes to its standard error, and what that means.
 SYMPTOMS = (
@@ -111,28 +73,7 @@ def ssh_command(alias: str, *options: str) -> list[str]:
     ]
 
 
-def sources() -> tuple[bytes, bytes]:
-    """
-    Compose what is sent to the remote interpreter.
-
-    :returns: A line to evaluate, and the compressed source the line makes it read.
-    """
-    import importlib.util
-    import zlib
-
-    found = importlib.util.find_spec("execnet")
-    assert found and found.origin
-    with open(os.path.join(os.path.dirname(found.origin), "gateway_base.py"), "rb") as handle:
-        base = handle.read()
-    with open(os.path.join(os.path.dirname(__file__), "..", "_remote.py"), "rb") as handle:
-        remote = handle.read()
-    second = base + (SECOND_STAGE % remote.decode()).encode()
-    packed = zlib.compress(second, 6)
-    first = FIRST_STAGE % (MARK.decode(), len(packed), len(packed))
-    return repr(first).encode() + b"\n", packed
-
-
-packed_sources: list[tuple[bytes, bytes]] = []
+payloads: list[tuple[bytes, bytes]] = []
 
 
 class Connection:
@@ -189,15 +130,15 @@ class Connection:
         self.pipe = Pipe(self.process)
         self.pipe.deadline = self.started + self.timeout
         try:
-            if not packed_sources:
-                packed_sources.append(sources())
+            if not payloads:
+                payloads.append(compose())
             # When ssh has ended already, what it said is read below.
             with contextlib.suppress(BrokenPipeError):
-                self.pipe.write(b"".join(packed_sources[0]))
+                self.pipe.write(b"".join(payloads[0]))
             self.await_mark()
             self.gateway = Gateway(self.pipe, self.alias)
             self.channel = self.gateway.remote_exec(
-                "import redock_remote; redock_remote.serve(channel)"
+                "from redock._remote._loop import serve; serve(channel)"
             )
         except BaseException:
             self.kill()

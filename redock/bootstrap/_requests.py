@@ -371,3 +371,15 @@ def global_names(code: Any) -> set[str]:
         if hasattr(constant, "co_code"):
             names |= global_names(constant)
     return names
+
+
+def check_state(state: str, *known: str) -> None:
+    """
+    Check the state an operation is asked for.
+
+    :param state: The state.
+    :param known: The states the operation knows.
+    :raises InvalidArgument: It is none of them.
+    """
+    if state not in known:
+        raise InvalidArgument(f"the state {state!r} is none of {', '.join(known)}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import inspect
+import pkgutil
 from pathlib import Path
 
 import pytest
 
 import redock.bootstrap
-import redock.bootstrap._change
-import redock.bootstrap._hosts
 from redock.api import Container
 from redock.bootstrap import Bootstrap, run
 
@@ -44,7 +44,8 @@ def examples() -> list[doctest.DocTest]:
     """The examples in the documentation of public names."""
     finder = doctest.DocTestFinder(exclude_empty=True)
     found = []
-    for module in (redock.bootstrap, redock.bootstrap._change, redock.bootstrap._hosts):
+    for info in pkgutil.iter_modules(redock.bootstrap.__path__, "redock.bootstrap."):
+        module = importlib.import_module(info.name)
         found += [test for test in finder.find(module, module.__name__) if test.examples]
     return found
 
@@ -54,7 +55,8 @@ def test_every_operation_has_an_example() -> None:
     assert set(OPERATIONS) <= names
     public = {
         name
-        for name, value in vars(Bootstrap).items()
+        for part in Bootstrap.__mro__
+        for name, value in vars(part).items()
         if not name.startswith("_") and (callable(value) or isinstance(value, property))
     }
     assert public - set(OPERATIONS) == {"start", "close", "gateway"}

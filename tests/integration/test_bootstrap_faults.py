@@ -324,20 +324,21 @@ def test_aliases_that_could_be_something_else(
 TORTURE = r"""
 import os, random, signal, sys, time, zlib
 sys.path.insert(0, "/srv")
-import remote
+from redock._remote._files import op_file
+from redock._remote._world import World
 random.seed(1)
 path = b"/srv/torn/file"
 os.makedirs("/srv/torn", exist_ok=True)
 contents = [os.urandom(size) for size in (65536, 262144, 1 << 20, 8 << 20)]
 sums = {zlib.crc32(content) for content in contents}
-remote.op_file(remote.World(None), path, contents[0])
+op_file(World(None), path, contents[0])
 killed = torn = left = 0
 while killed < int(sys.argv[1]):
     content = random.choice(contents)
     child = os.fork()
     if child == 0:
-        world = remote.World(None)
-        remote.op_file(world, path, content, mode=random.choice((0o600, 0o644)))
+        world = World(None)
+        op_file(world, path, content, mode=random.choice((0o600, 0o644)))
         os._exit(0)
     time.sleep(random.random() * 0.003 + len(content) / 8e8 * random.random())
     os.kill(child, signal.SIGKILL)
@@ -346,7 +347,7 @@ while killed < int(sys.argv[1]):
     left += len(os.listdir("/srv/torn")) > 1
     with open(path, "rb") as handle:
         torn += zlib.crc32(handle.read()) not in sums
-remote.op_file(remote.World(None), path, b"the end")
+op_file(World(None), path, b"the end")
 print(killed, torn, left, len(os.listdir("/srv/torn")))
 """
 
@@ -355,9 +356,10 @@ def test_killed_in_the_middle_of_writing(machine: Container) -> None:
     import redock
 
     assert redock.__file__ is not None
-    remote = Path(redock.__file__).parent / "_remote.py"
+    remote = Path(redock.__file__).parent / "_remote"
     with Bootstrap(machine.ssh_alias) as host:
-        host.file("/srv/remote.py", source=remote)
+        host.upload_file("/srv/redock/__init__.py", "")
+        host.rsync(remote, "/srv/redock/_remote")
         host.file("/srv/torture.py", TORTURE)
         result = host.execute("python3", "-B", "/srv/torture.py", "500", capture=True, timeout=300)
     killed, torn, left, files = map(int, result.stdout.split())

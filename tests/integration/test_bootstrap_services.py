@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -99,6 +99,25 @@ def test_enabled_is_read_from_supervisor(host: Bootstrap) -> None:
         host.service("six", enabled=True)
 
 
+def test_supervisor_is_waited_for_when_it_comes_after_sshd(
+    make_machine: Callable[[str], Container],
+) -> None:
+    # The operations may be there before it is: a machine answers as soon as sshd does.
+    late = make_machine("late")
+    script = '#!/bin/sh\nsleep 3\nexec /usr/lib/redock/supervisord.real "$@"\n'
+    with Bootstrap(late.ssh_alias) as host:
+        host.execute("mv /usr/lib/redock/supervisord /usr/lib/redock/supervisord.real")
+        host.file("/usr/lib/redock/supervisord", script, mode=0o755)
+        host.file("/etc/supervisor/conf.d/late.conf", "[program:late]\ncommand = sleep 1000\n")
+    assert late.session.container_id
+    late.engine.restart_container(late.session.container_id, 0)
+    late.start()
+    with Bootstrap(late.ssh_alias) as host:
+        assert host.execute("test -S /run/supervisor.sock", check=False, capture=True).returncode
+        host.service("late")
+        assert "RUNNING" in host.execute("supervisorctl status late", capture=True).stdout
+
+
 def test_nobody_knows_the_service(host: Bootstrap) -> None:
     with pytest.raises(OperationFailed, match="neither Supervisor nor"):
         host.service("no-such-service")
@@ -119,6 +138,41 @@ def test_scripts_of_system_v(host: Bootstrap) -> None:
     assert host.service("cron", enabled=False).changed is False
     assert host.service("cron", "stopped").changed
     assert host.service("cron", "stopped").changed is False
+
+
+SCRIPT = """\
+#!/bin/sh
+NAME=example
+DAEMON=/bin/sleep
+PIDFILE=/run/$NAME.pid
+case $1 in
+status)
+    echo asked >>/srv/asked
+    test "$(readlink "/proc/$(cat $PIDFILE)/exe")" = "$(readlink -f $DAEMON)"
+    ;;
+start) start-stop-daemon -S --background --make-pidfile --pidfile $PIDFILE --exec $DAEMON 1000 ;;
+stop) start-stop-daemon -K --pidfile $PIDFILE ;;
+esac
+"""
+
+
+def test_a_script_is_asked_unless_its_pid_file_is_right(host: Bootstrap) -> None:
+    host.file("/etc/init.d/example", SCRIPT, mode=0o755)
+    assert host.service("example").changed
+    host.file("/srv/asked", state="absent")
+    assert host.service("example").changed is False
+    assert host.read_file("/srv/asked") is None
+    pid = host.read_file("/run/example.pid")
+    # Another process has the number now, or nobody: only the script can tell.
+    for wrong in ("1\n", "999999\n", "nonsense\n"):
+        host.file("/run/example.pid", wrong)
+        assert host.service("example").changed
+        assert host.read_file("/srv/asked")
+        assert host.read_file("/run/example.pid") not in (pid, wrong.encode())
+    host.execute("pkill -x sleep")
+    assert host.service("example").changed
+    assert host.service("example", "stopped").changed
+    assert host.service("example", "stopped").changed is False
 
 
 def test_an_upgraded_package_restarts(host: Bootstrap) -> None:

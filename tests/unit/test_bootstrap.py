@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redock import bootstrap
-from redock.bootstrap import Bootstrap, Change, ChangeList, Secret
+from redock.bootstrap import Bootstrap, Change, ChangeList, Secret, _session
 from redock.bootstrap._change import MASK, mask, reveal
 from redock.bootstrap._requests import (
     argv,
@@ -300,7 +300,7 @@ def test_errors_are_of_the_tree() -> None:
         "TypeError",
         "MemoryError",
     ):
-        error = bootstrap.operation_failed_as(kind)("message", "host", "file /x", remote_type=kind)
+        error = _session.operation_failed_as(kind)("message", "host", "file /x", remote_type=kind)
         assert isinstance(error, OperationFailed)
         assert kind in [base.__name__ for base in type(error).__mro__]
         assert str(error) == "file /x on host failed: message"
@@ -312,7 +312,7 @@ def test_errors_are_of_the_tree() -> None:
         "SyntaxError",
         "",
     ):
-        assert bootstrap.operation_failed_as(kind) is OperationFailed
+        assert _session.operation_failed_as(kind) is OperationFailed
     assert issubclass(InvalidArgument, RedockError)
 
 

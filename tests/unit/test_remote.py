@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import ast
 import glob
+import importlib.util
+import io
+import marshal
 import os
+import py_compile
 import subprocess
 import sys
 import time
@@ -22,11 +26,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from redock import _remote
-from redock.bootstrap import Bootstrap
-from redock.bootstrap._connection import FIRST_WORDS, MARK, sources
+from redock.bootstrap import Bootstrap, _connection, _payload
+from redock.bootstrap._payload import FIRST_WORDS, MARK, compose
 from redock.errors import ConnectionFailed, InvalidArgument, OperationFailed
 
-SOURCE = Path(_remote.__file__)
 FAKE_SSH = '#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n'
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 PROPERTY = settings(
@@ -61,16 +64,20 @@ def host(fake_ssh: Path) -> Iterator[Bootstrap]:
 
 
 def test_nothing_of_redock_is_imported_and_the_syntax_is_old() -> None:
-    tree = ast.parse(SOURCE.read_text(), feature_version=(3, 8))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
-        else:
-            continue
-        for name in names:
-            assert name.partition(".")[0] in sys.stdlib_module_names, name
+    sent: set[str] = set()
+    for module, path in _remote.paths().items():
+        for node in ast.walk(ast.parse(Path(path).read_text(), feature_version=(3, 8))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            else:
+                continue
+            for name in names:
+                # What the package itself has must have been loaded before.
+                assert name in sent or name.partition(".")[0] in sys.stdlib_module_names, name
+        sent.add(module)
+    assert len(sent) == len(list(Path(_remote.__file__).parent.glob("_[a-z]*.py")))
 
 
 @pytest.mark.parametrize("python", interpreters())
@@ -99,7 +106,7 @@ def test_every_interpreter_gets_along_or_says_why(
 
 def test_an_incomplete_interpreter_says_so(tmp_path: Path) -> None:
     (tmp_path / "queue.py").write_text("raise ImportError('No module named queue')")
-    first, packed = sources()
+    first, packed = compose()
     done = subprocess.run(
         [sys.executable, "-c", FIRST_WORDS],
         input=first + packed,
@@ -111,8 +118,40 @@ def test_an_incomplete_interpreter_says_so(tmp_path: Path) -> None:
     assert done.stdout == MARK + b"incomplete-python No module named queue\n"
 
 
+def test_what_was_compiled_is_sent_as_long_as_it_is_up_to_date(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text("value = 1\n")
+    assert _payload.compiled(str(source)) == b""
+    py_compile.compile(str(source))
+    assert marshal.loads(_payload.compiled(str(source))).co_names == ("value",)
+    source.write_text("value = 12\n")
+    assert _payload.compiled(str(source)) == b""
+
+
+@pytest.mark.parametrize("magic", [importlib.util.MAGIC_NUMBER, b"\0\0\0\0"])
+def test_text_is_there_for_any_other_python(
+    fake_ssh: Path, monkeypatch: pytest.MonkeyPatch, magic: bytes
+) -> None:
+    for path in _remote.paths().values():
+        py_compile.compile(path)
+    if magic == importlib.util.MAGIC_NUMBER:
+        # Where what was compiled is taken, the text is not looked at.
+        def broken(path: str, read: Any = open) -> Any:
+            real = "gateway" in path or not path.endswith(".py")
+            return read(path, "rb") if real else io.BytesIO(b"not Python")
+
+        monkeypatch.setattr(_payload, "open", lambda path, mode: broken(path), raising=False)
+    else:
+        monkeypatch.setattr(importlib.util, "MAGIC_NUMBER", magic)
+    payload = compose()
+    monkeypatch.undo()
+    monkeypatch.setattr(_connection, "payloads", [payload])
+    with Bootstrap("here", python=sys.executable) as host:
+        assert host.facts.python
+
+
 def test_what_is_sent_is_small() -> None:
-    assert sum(map(len, sources())) < 65536
+    assert sum(map(len, compose())) < 160_000
 
 
 # Over the pipe ----------------------------------------------------------------------------------
@@ -256,16 +295,16 @@ def test_temporaries_of_killed_runs_are_collected(host: Bootstrap, tmp_path: Pat
 def test_a_source_that_shrinks(host: Bootstrap, tmp_path: Path, monkeypatch: Any) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"x" * 1_000_000)
-    from redock import bootstrap
+    from redock.bootstrap import _files
 
-    original = bootstrap.digest_of
+    original = _files.digest_of
 
     def shrink(pieces: Any) -> bytes:
         value = original(pieces)
         source.write_bytes(b"x" * 600_000)
         return value
 
-    monkeypatch.setattr(bootstrap, "digest_of", shrink)
+    monkeypatch.setattr(_files, "digest_of", shrink)
     with pytest.raises(OperationFailed, match="shorter"):
         host.file(tmp_path / "target", source=source)
     assert os.listdir(tmp_path) == ["source"]
