@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 
 from redock._engine import Engine
 from redock.cluster import _records
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Fault", "Kill", "Pause"]
 
 logger = logging.getLogger("redock.cluster")
+
+#: How often a node that does not freeze is tried.
+ATTEMPTS = 5
 
 
 class Fault:
@@ -263,11 +267,7 @@ class Pause(Fault):
     def make(self) -> None:
         """Freeze them."""
         for node in self.targets():
-            try:
-                node.ask(self.cluster.engine.pause)
-            except EngineError as error:
-                if node.state != "paused":
-                    raise cannot(node, "pause", error) from error
+            freeze(node)
             if node.state != "paused":
                 raise EngineError(f"the engine did not pause node {node.name}")
 
@@ -324,6 +324,33 @@ class Kill(Fault):
         """Boot them with the disks they had."""
         for node in self.targets():
             self.cluster.boot_again(node)
+
+
+def freeze(node: Node) -> bool:
+    """
+    Freeze a node.
+
+    The kernel's freezer may give up on processes that are busy starting others; the engine says
+    so, and it works the next time.
+
+    :param node: The node.
+    :returns: False when it was frozen already.
+    :raises NoContainerRunning: It does not run.
+    :raises EngineError: It could not be frozen.
+    """
+    for attempts_left in range(ATTEMPTS - 1, -1, -1):
+        try:
+            node.ask(node.engine.pause)
+            return True
+        except EngineError as error:
+            state = node.state
+            if state == "paused":
+                return False
+            if state != "running" or not attempts_left:
+                raise cannot(node, "pause", error) from error
+            logger.debug("Once more: %s", error)
+            time.sleep(0.1)
+    return False
 
 
 def thaw(engine: Engine, node: Node) -> None:

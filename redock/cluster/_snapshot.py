@@ -27,8 +27,9 @@ from redock._engine import KIND, label
 from redock._parallel import call_all
 from redock._process import Deadline
 from redock.cluster import _boot, _records
+from redock.cluster._fault import freeze
 from redock.cluster._process import process_id
-from redock.errors import EngineError, NotFound, RedockError, StateError
+from redock.errors import EngineError, NoContainerRunning, NotFound, RedockError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,13 +116,11 @@ def take(cluster: Cluster, name: str, states: Mapping[str, str]) -> Snapshot:
             raise NotFound(f"node {node.name} has gone: nothing of it can be saved", 404)
     frozen: list[Node] = []
 
-    def freeze(node: Node) -> None:
-        try:
-            engine.pause(node.container_id)
-        except EngineError:
-            # Without power, or frozen by a fault already; anything else is found out below.
-            return
-        frozen.append(node)
+    def hold(node: Node) -> None:
+        # Without power there is nothing to freeze.
+        with contextlib.suppress(NoContainerRunning):
+            if freeze(node):
+                frozen.append(node)
 
     def save(node: Node) -> str:
         keep_disks(node, name)
@@ -136,7 +135,7 @@ def take(cluster: Cluster, name: str, states: Mapping[str, str]) -> Snapshot:
         )
 
     try:
-        call_all(nodes, freeze)
+        call_all(nodes, hold)
         moving = {n for n, state in cluster.states().items() if state not in ("paused", "exited")}
         if moving:
             raise EngineError(f"the engine did not freeze {', '.join(sorted(moving))}")
