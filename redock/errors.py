@@ -18,7 +18,7 @@ The errors redock raises, as one tree.
     ├── PortUnavailable          a port is taken, or no port is free
     ├── NetworkUnavailable       no free network for a cluster
     ├── FaultUnsupported         this machine cannot make such a fault; says why
-    ├── ForeignContainer         a container of that name exists that redock did not make
+    ├── ForeignContainer         a container of that name, or a cluster, is not yours
     ├── ImageUnavailable         an image is neither here nor to be had
     ├── BaseImageFailed          the base image could not be built; has ``log``
     ├── SSHConfigConflict        the SSH client configuration cannot be updated safely
@@ -187,7 +187,11 @@ class FaultUnsupported(RedockError):
 
 
 class ForeignContainer(RedockError):
-    """A container with the needed name exists that redock did not create; it was left alone."""
+    """
+    What has the needed name is somebody else's; it was left alone.
+
+    A container that redock did not create, or a cluster of another user or of a process that runs.
+    """
 
 
 class ImageUnavailable(RedockError):

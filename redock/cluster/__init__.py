@@ -10,8 +10,9 @@ disks, wrong clocks.
 from __future__ import annotations
 
 from redock.cluster._capabilities import Capabilities, Capability, capabilities
-from redock.cluster._cluster import Cluster, list_clusters
+from redock.cluster._cluster import Cluster
 from redock.cluster._fault import Fault
+from redock.cluster._listing import list_clusters
 from redock.cluster._nemesis import (
     Nemesis,
     bridge,

@@ -14,7 +14,7 @@ import os
 
 from redock import _machines, _recipe
 from redock._engine import KIND, label
-from redock.cluster import _clock
+from redock.cluster import _clock, _records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -233,6 +233,8 @@ def owner_configuration(
                 *disk_mounts(place, spec, labels),
                 *clock_mounts(place, spec, labels, read_only=False),
             ],
+            # The records of faults go when the owner ends, as its rules do.
+            "Tmpfs": {_records.FAULTS: "mode=0700,size=4m"},
         },
         "NetworkingConfig": {
             "EndpointsConfig": {

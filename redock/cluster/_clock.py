@@ -110,6 +110,8 @@ class ClockSkew(Fault):
 
     kind = "clock_skew"
     outlives_restore = True
+    outlives_process = True
+    noted = ("offset",)
     in_network = False
 
     def __init__(self, cluster: Cluster, nodes: Iterable[Node], offset: float) -> None:

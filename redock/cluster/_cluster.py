@@ -14,10 +14,19 @@ from redock._engine import KIND, Engine, label
 from redock._files import Lock, path_in_home
 from redock._parallel import call_all
 from redock._process import Deadline
-from redock.cluster import _boot, _clock, _images, _network, _process, _snapshot
+from redock.cluster import (
+    _adoption,
+    _boot,
+    _clock,
+    _images,
+    _network,
+    _process,
+    _sharing,
+    _snapshot,
+)
 from redock.cluster._faults import FaultVerbs
 from redock.cluster._node import Node, NodeSet
-from redock.cluster._spec import ClusterSpec, make_nodes, read_spec
+from redock.cluster._spec import ClusterSpec, check_name, make_nodes, read_spec
 from redock.cluster._timeline import Timeline
 from redock.errors import (
     AliasTaken,
@@ -25,7 +34,6 @@ from redock.errors import (
     DockerUnavailable,
     EngineError,
     InvalidArgument,
-    NetworkUnavailable,
     NotFound,
     PortUnavailable,
     RedockError,
@@ -44,7 +52,7 @@ if TYPE_CHECKING:
     from redock.cluster._snapshot import Snapshot
     from redock.cluster._spec import NodeSpec
 
-__all__ = ["Cluster", "list_clusters"]
+__all__ = ["Cluster"]
 
 logger = logging.getLogger("redock.cluster")
 
@@ -120,10 +128,28 @@ class Cluster(FaultVerbs):
         self.network: _network.Network | None = None
         self.nodes = NodeSet([])
         self.active_faults: list[Fault] = []
-        #: Held while faults are made and healed, which a nemesis does in a thread of its own.
-        self.breaking = threading.RLock()
         self.standbys = standbys
         self.stagehand = _snapshot.Stagehand(self, standbys)
+        #: The labels of one that is there: what is added to it goes with the same process, or none.
+        self.inherited: dict[str, str] | None = None
+        #: Containers that interrupted processes left, see :meth:`refresh`.
+        self.strays: list[str] = []
+        self.mutex = threading.RLock()
+        self.depth = 0
+
+    @classmethod
+    def find(cls, name: str, **options: Any) -> Cluster:
+        """
+        Find a cluster that is there, by its name.
+
+        :param name: Its name.
+        :param options: As for :class:`Cluster`, except what it consists of.
+        :returns: The cluster, attached (see :meth:`attach`).
+        :raises NotFound: There is no cluster of this name.
+        """
+        engine = options.setdefault("engine", Engine())
+        nodes = _sharing.find_nodes(engine, check_name(name, "a cluster"))
+        return cls(nodes, name=name, **options).attach()
 
     @classmethod
     def from_file(cls, path: str, **options: Any) -> Cluster:
@@ -170,19 +196,51 @@ class Cluster(FaultVerbs):
         """The name of the cluster."""
         return self.spec.name
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """
+        Let nobody else change the cluster: no other process, and no other thread of this one.
+
+        :returns: A context manager; it may be entered again inside.
+        :raises LockTimeout: Another process did not let go of it for five minutes.
+        """
+        with self.mutex:
+            if self.depth:
+                yield
+                return
+            path = path_in_home("locks", f".cluster-{self.name}.lock")
+            with Lock(path, f"cluster {self.name}", timeout=300.0):
+                self.depth = 1
+                try:
+                    yield
+                finally:
+                    self.depth = 0
+
     @property
-    def _lock(self) -> Lock:
-        """The lock that lets one process at a time change the cluster."""
-        path = path_in_home("locks", f".cluster-{self.name}.lock")
-        return Lock(path, f"cluster {self.name}", timeout=300.0)
+    def goes_with(self) -> str | None:
+        """The process it will be taken down with, where that runs on this host."""
+        from redock.cluster._listing import running_process
+
+        return running_process(self.marks())
+
+    def find_process(self) -> str | None:
+        """
+        Find out which process a cluster of this name, complete or not, goes with.
+
+        :returns: Its number and what it is called, None when it goes with none that runs here.
+        """
+        from redock.cluster._listing import running_process
+
+        return running_process(_sharing.inherited(_sharing.find_containers(self)))
 
     def marks(self) -> dict[str, str]:
         """
         Get the labels of everything that belongs to it.
 
-        :returns: The labels; those of this process, unless it is to outlive it.
+        :returns: The labels; those of this process, unless it is to outlive it or is another's.
         """
-        return {label("cluster"): self.name, **({} if self.keep else _process.labels())}
+        mine = {} if self.keep else _process.labels()
+        return {label("cluster"): self.name, **(mine if self.inherited is None else self.inherited)}
 
     # Starting.
 
@@ -207,13 +265,15 @@ class Cluster(FaultVerbs):
             _process.Watchdog.start()
         with self.timeline.during("start", f"start {self.name}"):
             _process.sweep(self.engine)
-            images = self._find_images()
-            with self._lock:
-                found = self.engine.containers({"label": [f"{label('cluster')}={self.name}"]})
+            # Making images may take long, and needs no lock of ours.
+            images = {} if _sharing.find_containers(self) else self._find_images()
+            with self.locked():
+                _process.finish_removal(self.engine, self.name)
+                found = _sharing.find_containers(self)
                 if found:
-                    self._attach(found)
+                    _adoption.take_over(self, found)
                 else:
-                    self._boot(images)
+                    self._boot(images or self._find_images())
 
     def _find_images(self) -> dict[str, str]:
         """
@@ -240,6 +300,9 @@ class Cluster(FaultVerbs):
         claims = _machines.find_claims(self.engine)
         self.used_ports = {claim.port for claim in claims}
         self._check_aliases(claims)
+        logger.info("Booting cluster %s: %s", self.name, ", ".join(images))
+        self.inherited = None
+        _process.begin_change(self.engine, self.name)
         try:
             self.network = _network.create(
                 self.engine, self.name, len(self), self.spec.network, self.marks()
@@ -253,10 +316,10 @@ class Cluster(FaultVerbs):
                 WORKERS,
                 self._note_failure,
             )
-            self._give_access()
+            self.give_access()
             deadline = Deadline(self.timeout)
             for node in nodes:
-                self._wait_for(node, deadline)
+                self.wait_for(node, deadline)
             for node in nodes:
                 node.let_go()
         except BaseException:
@@ -268,6 +331,7 @@ class Cluster(FaultVerbs):
                 _process.remove_cluster(self.engine, self.name)
             self.nodes = NodeSet([])
             raise
+        _process.end_change(self.engine, self.name)
         self.created = True
         for node in nodes:
             self.stagehand.add(f"connecting to {node.name}", node.connect)
@@ -362,12 +426,8 @@ class Cluster(FaultVerbs):
         :param node: The node.
         :param image: The id of an image with the tools for faults.
         """
-        assert self.network is not None
         for attempts_left in range(PORT_ATTEMPTS - 1, -1, -1):
-            config = _boot.owner_configuration(
-                node.place, node.spec, image, self.network, self.marks()
-            )
-            node.owner_id = self.engine.create_container(node.place.owner_name, config)
+            node.owner_id = self._create_owner(node, image)
             try:
                 self.engine.begin_start(node.owner_id).result()
                 return
@@ -377,7 +437,20 @@ class Cluster(FaultVerbs):
                     raise
                 node.place.port = self._pick_port(node.spec)
 
-    def _give_access(self) -> None:
+    def _create_owner(self, node: Node, image: str) -> str:
+        """
+        Create the owner of a node.
+
+        :param node: The node.
+        :param image: The id of an image with the tools for faults.
+        :returns: Its id.
+        """
+        marks = {**self.marks(), label("spec"): _sharing.describe(node.spec)}
+        network = self._network_or_fail()
+        config = _boot.owner_configuration(node.place, node.spec, image, network, marks)
+        return self.engine.create_container(node.place.owner_name, config)
+
+    def give_access(self) -> None:
         """Make all nodes known to ``ssh``."""
         _ssh.install_all({node.host_entry: node.public_key for node in self.nodes})
         try:
@@ -385,7 +458,7 @@ class Cluster(FaultVerbs):
         except SSHConfigConflict as error:
             logger.warning("%s", _include.explain(error, self.nodes[0].ssh_alias))
 
-    def _wait_for(self, node: Node, deadline: Deadline) -> None:
+    def wait_for(self, node: Node, deadline: Deadline) -> None:
         """
         Wait until a node answers.
 
@@ -408,90 +481,24 @@ class Cluster(FaultVerbs):
 
         :returns: This cluster.
         :raises NotFound: There is no cluster of this name.
+        :raises ForeignContainer: It is another user's.
+        :raises InvalidArgument: It has other nodes.
         """
-        found = self.engine.containers({"label": [f"{label('cluster')}={self.name}"]})
+        found = _sharing.find_containers(self)
         if not any(each["Labels"].get(KIND) == _boot.OWNER for each in found):
-            raise NotFound(f"there is no cluster {self.name}: 'redock cluster up' starts one", 404)
-        self._adopt(found)
+            raise _sharing.no_such_cluster(self.name)
+        _adoption.adopt(self, found)
+        self.refresh()
         return self
 
-    def _adopt(self, found: list[dict[str, Any]]) -> None:
+    def differences(self) -> dict[str, list[str]]:
         """
-        Take over the nodes that are there.
+        Find out in what the nodes that are there are not what they are to be.
 
-        :param found: The engine's summaries of their containers.
-        :raises InvalidArgument: They are not those of this cluster.
+        :returns: The names of the settings, by the name of the node; only where there are any.
         """
-        owners = {
-            each["Labels"][label("node")]: each
-            for each in found
-            if each["Labels"].get(KIND) == _boot.OWNER
-        }
-        wanted = {spec.name: spec for spec in self.spec.nodes}
-        if set(owners) != set(wanted):
-            raise InvalidArgument(
-                f"cluster {self.name} is there with other nodes"
-                f" ({', '.join(sorted(owners)) or 'none'}): take it down first"
-            )
-        self.network = _network.find(self.engine, self.name)
-        if self.network is None:
-            raise NetworkUnavailable(
-                f"the network of cluster {self.name} has gone: take the cluster down"
-            )
-        nodes = []
-        for name, spec in wanted.items():
-            marks = owners[name]["Labels"]
-            place = _boot.Place(
-                self.name,
-                name,
-                marks[label("instance")],
-                marks[label("address")],
-                int(marks[label("port")]),
-            )
-            node = Node(self, spec, place)
-            node.owner_id = owners[name]["Id"]
-            node.container_id = choose_system(place, found)
-            nodes.append(node)
-        self.nodes = NodeSet(nodes)
-
-    def _attach(self, found: list[dict[str, Any]]) -> None:
-        """
-        Take over the nodes that are there and boot those that do not run.
-
-        :param found: The engine's summaries of their containers.
-        """
-        self._adopt(found)
-        states = self.states()
-        for node in self.nodes:
-            node.public_key = self._recall_public_key(node)
-        self._give_access()
-        for node in self.nodes:
-            self.revive_owner(node)
-            if states[node.name] == "paused":
-                self.engine.pause(node.container_id, resume=True)
-            elif states[node.name] != "running":
-                self._start_system(node)
-        deadline = Deadline(self.timeout)
-        for node in self.nodes:
-            self._wait_for(node, deadline)
-
-    def _recall_public_key(self, node: Node) -> bytes:
-        """
-        Get the public host key of a node that exists.
-
-        :param node: The node.
-        :returns: The pinned key, else the one in its volume.
-        """
-        pinned = _ssh.pinned_key(node.place.instance)
-        if pinned:
-            return pinned
-        machine = _machines.Machine(
-            {
-                "Id": node.container_id,
-                "Labels": {label("name"): node.place.name, label("instance"): node.place.instance},
-            }
-        )
-        return _identity.adopt(self.engine, machine)
+        found = {node.name: _sharing.changes(node.spec, node.described) for node in self.nodes}
+        return {name: settings for name, settings in found.items() if settings}
 
     # Its state.
 
@@ -505,6 +512,56 @@ class Cluster(FaultVerbs):
         listed = {each["Id"]: each["State"] for each in self.engine.containers({"label": marks})}
         return {node.name: listed.get(node.container_id, "gone") for node in self.nodes}
 
+    def refresh(self) -> dict[str, str]:
+        """
+        See what other processes have done to the cluster: what they restored, broke and healed.
+
+        :meth:`start`, :meth:`attach`, :meth:`status`, :meth:`snapshot`, :meth:`restore` and
+        :meth:`heal` begin with it.
+
+        :returns: What state the nodes are in, by name, see :meth:`states`.
+        """
+        with self.locked():
+            return _sharing.refresh(self)
+
+    def peek(self) -> list[Fault]:
+        """
+        Look which faults hold, without waiting for whoever changes the cluster at this moment.
+
+        :returns: The faults.
+        """
+        _adoption.adopt(self, _sharing.find_containers(self))
+        _sharing.refresh(self, erasing=False)
+        return self.faults
+
+    def find_replaced(self) -> bool:
+        """
+        Look for containers that another process has put in the place of nodes.
+
+        :returns: False when this process itself is changing the cluster: nobody else does then.
+        """
+        if not self.mutex.acquire(blocking=False):
+            return False
+        try:
+            self.refresh()
+        finally:
+            self.mutex.release()
+        return True
+
+    def inventory(self, format: str = "json") -> str:
+        """
+        Describe the nodes for another program: a file it can use with no other setting.
+
+        :param format: ``ansible`` (an inventory in YAML, with a group for each role),
+                       ``ssh_config`` (a file for ``ssh -F``), ``testinfra`` (a host on each
+                       line), ``ducktape`` (the file of a JsonCluster) or ``json`` (default).
+        :returns: The text of the file.
+        :raises InvalidArgument: There is no such format.
+        """
+        from redock.cluster._inventory import write
+
+        return write(self, format)
+
     def status(self) -> dict[str, Any]:
         """
         Describe the cluster.
@@ -512,7 +569,7 @@ class Cluster(FaultVerbs):
         :returns: Its name, network, nodes (state, address, alias, port, roles), active faults and
                   snapshots; plain values that JSON can express.
         """
-        states = self.states()
+        states = self.refresh()
         return {
             "name": self.name,
             "network": str(self.network.subnet) if self.network else None,
@@ -527,31 +584,29 @@ class Cluster(FaultVerbs):
                 }
                 for node in self.nodes
             ],
-            "faults": [fault.text for fault in self.faults],
+            "faults": [fault.summary() for fault in self.faults],
             "snapshots": list(_snapshot.find_snapshots(self)),
         }
 
-    def revive_owner(self, node: Node) -> None:
+    def revive_owner(self, node: Node) -> bool:
         """
         Make sure the owner of a node runs; it may have been ended or removed by others.
 
         :param node: The node.
+        :returns: False when it runs.
         """
         try:
             state = self.engine.inspect_container(node.owner_id)["State"]
         except NotFound:
             logger.warning("The network of node %s had gone: making it again", node.name)
             image = self._image_of(node)
-            config = _boot.owner_configuration(
-                node.place, node.spec, image, self._network_or_fail(), self.marks()
-            )
-            node.owner_id = self.engine.create_container(node.place.owner_name, config)
+            node.owner_id = self._create_owner(node, image)
         else:
             if state["Running"]:
                 node.owner_since = state["StartedAt"]
                 if state.get("Paused"):
                     self.engine.pause(node.owner_id, resume=True)
-                return
+                return False
             logger.warning("The network of node %s had ended: starting it again", node.name)
         self.engine.begin_start(node.owner_id).result()
         node.owner_since = self.engine.inspect_container(node.owner_id)["State"]["StartedAt"]
@@ -565,6 +620,7 @@ class Cluster(FaultVerbs):
                     fault.forget()
         _clock.settle(node)
         node.touched = True
+        return True
 
     def _network_or_fail(self) -> _network.Network:
         """Get the network of the running cluster."""
@@ -584,7 +640,7 @@ class Cluster(FaultVerbs):
         except NotFound:
             return _images.find_image(self.engine, node.spec)
 
-    def _start_system(self, node: Node) -> None:
+    def start_system(self, node: Node) -> None:
         """
         Boot a node that has no power, with the disk it had.
 
@@ -614,8 +670,8 @@ class Cluster(FaultVerbs):
         if state == "paused":
             self.engine.pause(node.container_id, resume=True)
         elif state != "running":
-            self._start_system(node)
-        self._wait_for(node, Deadline(self.timeout))
+            self.start_system(node)
+        self.wait_for(node, Deadline(self.timeout))
 
     # Ending.
 
@@ -626,7 +682,12 @@ class Cluster(FaultVerbs):
         :returns: False when there was nothing.
         """
         self.close()
-        with self._lock:
+        with self.locked():
+            containers = _sharing.find_containers(self)
+            for each in containers:
+                _sharing.check_owner(self.name, each["Labels"])
+            if containers:
+                _process.begin_change(self.engine, self.name)
             found = _process.remove_cluster(self.engine, self.name)
         self.nodes = NodeSet([])
         self.active_faults.clear()
@@ -653,14 +714,19 @@ class Cluster(FaultVerbs):
         :returns: The snapshot.
         :raises RedockError: A node could not be frozen or saved.
         """
-        from redock.cluster._spec import check_name
-
-        if name is None:
-            name = f"s{len(self.snapshots()) + 1}"
-        check_name(name, "a snapshot")
+        if name is not None:
+            check_name(name, "a snapshot")
         self._network_or_fail()
-        with self.timeline.during("snapshot", f"snapshot {name}"), self._lock:
-            return _snapshot.take(self, name)
+        with self.locked():
+            states = _sharing.refresh(self)
+            name = name or self._number_snapshot()
+            with self.timeline.during("snapshot", f"snapshot {name}"):
+                return _snapshot.take(self, name, states)
+
+    def _number_snapshot(self) -> str:
+        """Find a name that no snapshot has."""
+        there = self.snapshots()
+        return next(name for name in (f"s{n}" for n in range(1, 10_000)) if name not in there)
 
     def snapshots(self) -> dict[str, Snapshot]:
         """
@@ -692,9 +758,11 @@ class Cluster(FaultVerbs):
                 )
             snapshot = found[snapshot]
         self._network_or_fail()
-        with self.timeline.during("restore", f"restore {snapshot.name}") as event, self._lock:
+        with self.timeline.during("restore", f"restore {snapshot.name}") as event, self.locked():
+            states = _sharing.refresh(self)
+            _sharing.remove_strays(self)
             self._heal_for_restore()
-            event.details["nodes"] = booted = _snapshot.restore(self, snapshot, full)
+            event.details["nodes"] = booted = _snapshot.restore(self, snapshot, full, states)
         return booted
 
     def _heal_for_restore(self) -> None:
@@ -749,41 +817,5 @@ class Cluster(FaultVerbs):
         finally:
             self.restore(snapshot)
             self.stagehand.add(
-                f"deleting {snapshot.name}", lambda: _snapshot.delete(self, snapshot)
+                f"deleting {snapshot.name}", lambda: _snapshot.delete(self, snapshot), always=True
             )
-
-
-def choose_system(place: _boot.Place, found: list[dict[str, Any]]) -> str:
-    """
-    Choose the container that is a node now among those that were or may become it.
-
-    :param place: The node.
-    :param found: The engine's summaries of the cluster's containers.
-    :returns: The id of the container; empty when there is none.
-    """
-    mine = [
-        each
-        for each in found
-        if each["Labels"].get(KIND) == _boot.NODE
-        and each["Labels"].get(label("instance")) == place.instance
-    ]
-
-    def rank(each: dict[str, Any]) -> tuple[bool, bool, int]:
-        named = f"/{place.system_name}" in each["Names"]
-        return each["State"] in ("running", "paused") and named, named, each["Created"]
-
-    return str(max(mine, key=rank)["Id"]) if mine else ""
-
-
-def list_clusters(engine: Engine) -> dict[str, list[str]]:
-    """
-    List the clusters there are.
-
-    :param engine: The engine.
-    :returns: The names of their nodes, by the name of the cluster.
-    """
-    found: dict[str, list[str]] = {}
-    for owner in engine.containers({"label": [f"{KIND}={_boot.OWNER}"]}):
-        marks = owner["Labels"]
-        found.setdefault(marks[label("cluster")], []).append(marks[label("node")])
-    return {name: sorted(nodes) for name, nodes in sorted(found.items())}

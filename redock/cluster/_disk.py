@@ -56,6 +56,8 @@ class DiskFull(Fault):
 
     kind = "disk_full"
     outlives_restore = True
+    outlives_process = True
+    noted = ("path", "mark")
     in_network = False
 
     def __init__(self, cluster: Cluster, nodes: Iterable[Node], path: str) -> None:

@@ -4,11 +4,12 @@ Faults: what they have in common, and those that need nothing but the engine.
 
 from __future__ import annotations
 
-import itertools
 import logging
+import os
 
 from redock._engine import Engine
 from redock._parallel import raise_all
+from redock.cluster import _records
 from redock.errors import (
     EngineError,
     FaultUnsupported,
@@ -19,9 +20,9 @@ from redock.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
-    from typing import Any
+    from typing import Any, ClassVar
 
     from redock.cluster._cluster import Cluster
     from redock.cluster._node import Node
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Fault", "Kill", "Pause", "cannot", "each_of", "thaw"]
 
 logger = logging.getLogger("redock.cluster")
-
-numbers = itertools.count(1)
 
 
 class Fault:
@@ -44,6 +43,13 @@ class Fault:
         with cluster.partition(["n1"], ["n2", "n3"]):
             ...
 
+    A fault that outlives the process that made it is noted in the owners of its
+    nodes, and another process finds it there. Such a kind of fault says so
+    (:attr:`outlives_process`), says what has to be noted of it beyond what all
+    have in common (:attr:`noted`), and how it is seen that it still holds
+    (:meth:`holds`). One that ends with its process is not noted, and nobody else
+    hears of it.
+
     :param cluster: The cluster.
     :param nodes: The nodes it concerns.
     :param text: What is broken, for people.
@@ -56,14 +62,28 @@ class Fault:
     outlives_restore = False
     #: Whether it goes with the network namespace of a node.
     in_network = True
+    #: Whether it holds on when the process that made it ends.
+    outlives_process = False
+    #: The attributes that another process needs to heal it, besides those of this class.
+    noted: ClassVar[tuple[str, ...]] = ()
+    #: All classes of faults by name, for those that are found.
+    classes: ClassVar[dict[str, type[Fault]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        Fault.classes[cls.__name__] = cls
 
     def __init__(self, cluster: Cluster, nodes: Iterable[Node], text: str, **details: Any) -> None:
         self.cluster = cluster
-        self.id = f"{next(numbers)}"
+        self.id = os.urandom(4).hex()
         #: The names of the nodes it concerns.
         self.nodes = tuple(node.name for node in nodes)
         self.text = text
         self.details = details
+        #: When it was made, in seconds since the epoch.
+        self.since = round(cluster.timeline.wall + cluster.timeline.now(), 3)
+        #: Whether it says what it is; False for what was found without a record.
+        self.is_noted = True
         #: Whether it holds.
         self.active = False
 
@@ -89,25 +109,31 @@ class Fault:
         :returns: This fault.
         :raises RedockError: It could not be done; nothing is left of the attempt.
         """
-        for name in self.nodes:
-            self.cluster[name].touched = True
-        with self.cluster.breaking:
+        with self.cluster.locked():
+            for name in self.nodes:
+                self.cluster[name].touched = True
             try:
                 self.make()
+                self.note()
             except BaseException as error:
                 try:
                     self.unmake()
+                    self.erase()
                 except RedockError as failure:
                     logger.debug("After a fault that could not be made: %s", failure)
                 self.explain(error)
                 raise
-            self.active = True
             logger.debug("Fault: %s", self.text)
-            self.event = self.cluster.timeline.begin(
-                self.kind, self.text, self.nodes, fault=self.id, **self.details
-            )
-            self.cluster.active_faults.append(self)
+            self.enter()
         return self
+
+    def enter(self) -> None:
+        """Count it among the faults that hold."""
+        self.active = True
+        self.event = self.cluster.timeline.begin(
+            self.kind, self.text, self.nodes, fault=self.id, **self.details
+        )
+        self.cluster.active_faults.append(self)
 
     def explain(self, error: BaseException) -> None:
         """
@@ -132,15 +158,16 @@ class Fault:
 
         :raises RedockError: It could not be done, or something of it is left.
         """
-        with self.cluster.breaking:
+        with self.cluster.locked():
             if self.active:
                 self.unmake()
+                self.erase()
                 logger.debug("Healed: %s", self.text)
                 self.forget()
 
     def forget(self) -> None:
         """What it was made in has gone, and the fault with it."""
-        with self.cluster.breaking:
+        with self.cluster.locked():
             if self.active:
                 self.active = False
                 self.cluster.active_faults.remove(self)
@@ -162,21 +189,107 @@ class Fault:
         """
         return [self.cluster[name] for name in self.nodes]
 
+    # What other processes know of it.
+
+    def places(self) -> list[Node]:
+        """
+        Get the nodes it is made in: their owners have its record.
+
+        :returns: The nodes.
+        """
+        return self.targets()
+
+    def note(self) -> None:
+        """Note it in the owners of its nodes, for other processes."""
+        if self.outlives_process:
+            _records.note(self)
+
+    def erase(self) -> None:
+        """Take away what :meth:`note` wrote."""
+        if self.outlives_process:
+            _records.erase(self)
+
+    def record(self) -> dict[str, Any]:
+        """
+        Describe it for another process.
+
+        :returns: Plain values that JSON can express; :meth:`recall` makes a fault of them.
+        """
+        return {
+            "class": type(self).__name__,
+            "id": self.id,
+            "kind": self.kind,
+            "nodes": list(self.nodes),
+            "text": self.text,
+            "since": self.since,
+            "details": self.details,
+            "noted": {name: getattr(self, name) for name in self.noted},
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """
+        Describe it.
+
+        :returns: Its id, kind, nodes and text, and since when; plain values that JSON can express.
+        """
+        about = {"id": self.id, "kind": self.kind, "nodes": list(self.nodes), "text": self.text}
+        return {**about, "since": self.since if self.is_noted else None}
+
+    @classmethod
+    def recall(cls, cluster: Cluster, record: Mapping[str, Any]) -> Fault | None:
+        """
+        Make a fault of what another process noted.
+
+        :param cluster: The cluster.
+        :param record: What :meth:`record` returned.
+        :returns: The fault, not yet counted among those that hold; None when it is of a kind, or
+                  concerns nodes, that this redock does not know.
+        """
+        kind = Fault.classes.get(str(record.get("class")))
+        try:
+            if kind is None:
+                raise KeyError(record.get("class"))
+            nodes = [cluster[name] for name in record["nodes"]]
+            fault = kind.__new__(kind)
+            Fault.__init__(fault, cluster, nodes, record["text"], **record["details"])
+            fault.kind, fault.id, fault.since = record["kind"], record["id"], record["since"]
+            for name in kind.noted:
+                setattr(fault, name, record["noted"][name])
+        except (LookupError, TypeError) as error:
+            logger.debug("A fault that cannot be recalled (%r): %r", error, record)
+            return None
+        return fault
+
+    def holds(self, sight: _records.Sight) -> bool:
+        """
+        Check whether it is still there, whatever its record says.
+
+        :param sight: What was seen of the cluster.
+        :returns: True when it is (default: the record is there, which goes with the owner).
+        """
+        return self.id in sight.records
+
 
 class Pause(Fault):
     """The processes of nodes are frozen: they are there, and do not answer."""
 
     kind = "pause"
     in_network = False
+    outlives_process = True
+
+    def holds(self, sight: _records.Sight) -> bool:
+        """
+        Check whether it is still there.
+
+        :param sight: What was seen of the cluster.
+        :returns: True when one of its nodes is frozen.
+        """
+        return any(sight.states[name] == "paused" for name in self.nodes)
 
     def make(self) -> None:
         """Freeze them."""
         for node in self.targets():
-            try:
-                self.cluster.engine.pause(node.container_id)
-            except EngineError as error:
-                if node.state != "paused":
-                    raise cannot(node, "pause", error) from error
+            freeze(node)
             if node.state != "paused":
                 raise EngineError(f"the engine did not pause node {node.name}")
 
@@ -199,6 +312,17 @@ class Kill(Fault):
 
     kind = "kill"
     in_network = False
+    outlives_process = True
+
+    def holds(self, sight: _records.Sight) -> bool:
+        """
+        Check whether it is still there.
+
+        :param sight: What was seen of the cluster.
+        :returns: True when one of its nodes does not run, and was not ended by anything else.
+        """
+        dead = any(sight.states[name] in ("exited", "dead", "created") for name in self.nodes)
+        return dead and self.id in sight.records
 
     def make(self) -> None:
         """Take their power away."""
@@ -214,7 +338,9 @@ class Kill(Fault):
             try:
                 pending[node.name].result()
             except NotFound as error:
-                raise cannot(node, "kill", error) from error
+                if not node.was_replaced():
+                    raise cannot(node, "kill", error) from error
+                self.cluster.engine.begin_kill(node.container_id, self.details["signal"]).result()
             except EngineError as error:
                 if node.state == "paused":
                     thaw(self.cluster.engine, node)
@@ -245,6 +371,24 @@ def each_of(nodes: Iterable[Node], function: Callable[[Node], object]) -> None:
         except RedockError as error:
             failed[node.name] = error
     raise_all(failed)
+
+
+def freeze(node: Node) -> bool:
+    """
+    Freeze a node.
+
+    :param node: The node.
+    :returns: False when it was frozen already.
+    :raises NoContainerRunning: It does not run.
+    :raises EngineError: It could not be frozen.
+    """
+    try:
+        node.ask(node.engine.pause)
+        return True
+    except EngineError as error:
+        if node.state == "paused":
+            return False
+        raise cannot(node, "pause", error) from error
 
 
 def thaw(engine: Engine, node: Node) -> None:

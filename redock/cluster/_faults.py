@@ -141,17 +141,25 @@ class FaultVerbs(NetworkVerbs):
             raise InvalidArgument("clock_skew: the offset is not 0, and at most 100 years")
         return ClockSkew(self._cluster, self.choose(nodes), seconds).begin()
 
-    def heal(self) -> None:
+    def heal(self) -> list[Fault]:
         """
         Heal all faults, the youngest first; one that cannot be healed stops none of the others.
 
+        Also those of other processes, and rules in the networks of nodes that no process knows
+        any more.
+
+        :returns: The faults that held.
         :raises RedockError: One could not be healed, or something of it is left.
         :raises SeveralFailed: More than one could not.
         """
         failed: dict[str, Exception] = {}
-        for fault in reversed(self.faults):
-            try:
-                fault.heal()
-            except RedockError as error:
-                failed[fault.text] = error
+        with self._cluster.locked():
+            self._cluster.refresh()
+            faults = self.faults[::-1]
+            for fault in faults:
+                try:
+                    fault.heal()
+                except RedockError as error:
+                    failed[fault.text] = error
         raise_all(failed, f"{len(failed)} faults could not be healed")
+        return faults

@@ -9,8 +9,11 @@ Networks of clusters are IPv4 networks, and so are these faults.
 
 from __future__ import annotations
 
+import dataclasses
+
 from redock._parallel import call_all
 from redock.cluster import _queues, _shaping
+from redock.cluster._effect import Effect
 from redock.cluster._fault import Fault
 from redock.errors import NotFound
 
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from redock.cluster._cluster import Cluster
-    from redock.cluster._effect import Effect
     from redock.cluster._node import Node
 
 __all__ = ["LinkFault"]
@@ -40,6 +42,7 @@ class LinkFault(Fault):
     """
 
     outlives_restore = True
+    noted = ("pairs", "backend", "strength")
 
     def __init__(
         self,
@@ -63,13 +66,28 @@ class LinkFault(Fault):
         """Whether it is made where packets arrive."""
         return self.backend == "nfqueue"
 
-    def places(self) -> dict[str, Node]:
+    @property
+    def outlives_process(self) -> bool:  # type: ignore[override]
+        """Whether it holds on when the process that made it ends: queues have a program."""
+        return not self.at_receiver
+
+    @property
+    def strength(self) -> dict[str, Any]:
+        """The effect, in plain values."""
+        return dataclasses.asdict(self.effect)
+
+    @strength.setter
+    def strength(self, values: dict[str, Any]) -> None:
+        self.effect = Effect(**values)
+
+    def places(self) -> list[Node]:
         """
         Get the nodes it is made in.
 
-        :returns: The nodes by name.
+        :returns: The nodes.
         """
-        return {pair[self.at_receiver]: self.cluster[pair[self.at_receiver]] for pair in self.pairs}
+        names = dict.fromkeys(pair[self.at_receiver] for pair in self.pairs)
+        return [self.cluster[name] for name in names]
 
     def sums(self, faults: Iterable[LinkFault]) -> dict[str, dict[str, Effect]]:
         """
@@ -78,7 +96,7 @@ class LinkFault(Fault):
         :param faults: The faults that are to hold.
         :returns: The effects by the address of the other node, by the name of each place.
         """
-        sums: dict[str, dict[str, Effect]] = {name: {} for name in self.places()}
+        sums: dict[str, dict[str, Effect]] = {node.name: {} for node in self.places()}
         for fault in faults:
             for pair in fault.pairs:
                 here, there = pair[self.at_receiver], pair[not self.at_receiver]
@@ -107,7 +125,8 @@ class LinkFault(Fault):
         sums = self.sums([*self.others(), self])
         put = _queues.hold if self.at_receiver else _shaping.shape
         call_all(
-            self.places(), lambda node: put(node, sums[node.name], f"{self.kind} node {node.name}")
+            {node.name: node for node in self.places()},
+            lambda node: put(node, sums[node.name], f"{self.kind} node {node.name}"),
         )
 
     def unmake(self) -> None:
@@ -122,4 +141,4 @@ class LinkFault(Fault):
                 # Its network has gone, and what was made in it.
                 return
 
-        call_all(self.places(), leave)
+        call_all({node.name: node for node in self.places()}, leave)

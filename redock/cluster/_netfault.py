@@ -14,10 +14,10 @@ hit at once, and go on when the fault is healed.
 
 from __future__ import annotations
 
-import os
-
 from redock._parallel import call_all
+from redock.cluster import _records
 from redock.cluster._fault import Fault
+from redock.cluster._records import TABLE
 from redock.errors import InvalidArgument, NotFound, RedockError
 
 TYPE_CHECKING = False
@@ -41,9 +41,6 @@ __all__ = [
     "rule_for",
 ]
 
-#: What the names of the tables begin with; no other program's do.
-TABLE = "redock_"
-
 
 class PacketFault(Fault):
     """
@@ -60,6 +57,8 @@ class PacketFault(Fault):
     """
 
     outlives_restore = True
+    outlives_process = True
+    noted = ("senders", "match", "chance", "verdict")
     #: The family of its tables.
     family = "inet"
 
@@ -85,7 +84,50 @@ class PacketFault(Fault):
         self.match = match
         self.chance = chance
         self.verdict = verdict
-        self.table = f"{TABLE}{os.urandom(4).hex()}"
+
+    @classmethod
+    def found(cls, cluster: Cluster, number: str, nodes: Iterable[str]) -> PacketFault:
+        """
+        Make a fault of rules that nobody noted.
+
+        :param cluster: The cluster.
+        :param number: What their tables are called, behind redock's prefix.
+        :param nodes: The names of the nodes that have them.
+        :returns: The fault, not yet counted among those that hold.
+        """
+        text = f"rules nobody knows in {', '.join(nodes)}"
+        fault = cls(cluster, "unknown", text, [])
+        fault.id, fault.nodes, fault.is_noted = number, tuple(nodes), False
+        fault.senders = {name: [] for name in nodes}
+        return fault
+
+    @property
+    def table(self) -> str:
+        """The name of its table in every node."""
+        return f"{TABLE}{self.id}"
+
+    def places(self) -> list[Node]:
+        """
+        Get the nodes the rules are in.
+
+        :returns: The nodes.
+        """
+        return list(self.receivers().values())
+
+    def note(self) -> None:
+        """Do nothing: the script that puts the rules in does it."""
+
+    def erase(self) -> None:
+        """Do nothing: the script that takes the rules out does it."""
+
+    def holds(self, sight: _records.Sight) -> bool:
+        """
+        Check whether it is still there.
+
+        :param sight: What was seen of the cluster.
+        :returns: True when one of its nodes has the rules.
+        """
+        return any(self.table in sight.tables.get(name, ()) for name in self.senders)
 
     def rules(self, receiver: str) -> str:
         """
@@ -118,19 +160,32 @@ class PacketFault(Fault):
         """Put the rules in, everywhere at the same time."""
 
         def put(node: Node) -> None:
-            script = f"nft -f - <<'RULES'\n{self.rules(node.name)}RULES"
+            # Rules without a record are found and healed; a record without rules is of nothing.
+            script = (
+                f"nft -f - <<'RULES' || exit\n{self.rules(node.name)}RULES\n{_records.noting(self)}"
+            )
             in_owner(node, script, f"{self.kind} node {node.name}")
 
         call_all(self.receivers(), put)
+
+    def removal(self) -> str:
+        """
+        Write what takes the rules out.
+
+        :returns: Text for ``sh``.
+        """
+        # Of rules that nobody noted it is not known which packets they are for.
+        families = (self.family,) if self.is_noted else ("inet", "ip")
+        return "".join(f"nft delete table {each} {self.table} 2>/dev/null;" for each in families)
 
     def unmake(self) -> None:
         """Take the rules out, and look whether they are."""
 
         def take(node: Node) -> None:
             script = (
-                f"nft delete table {self.family} {self.table} 2>/dev/null;"
-                f" if nft list table {self.family} {self.table} >/dev/null 2>&1;"
-                f" then echo the rules are still there; exit 1; fi"
+                f"{self.removal()}"
+                f" if nft list tables | grep -qw {self.table};"
+                f" then echo the rules are still there; exit 1; fi\n{_records.erasing(self)}"
             )
             try:
                 in_owner(node, script, f"heal node {node.name}")

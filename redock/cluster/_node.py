@@ -22,6 +22,7 @@ from redock.errors import (
     NoContainerRunning,
     NotFound,
     RedockError,
+    SSHConfigConflict,
     Timeout,
     last_lines,
 )
@@ -93,6 +94,8 @@ class Node:
         #: The engine's id of the container that is the machine itself.
         self.container_id = ""
         self.public_key = b""
+        #: What it was to be when it was made, where it was there already.
+        self.described = ""
         #: Whether a command, a fault or a packet may have changed it since the last snapshot.
         self.touched = True
         #: The snapshot it was at when it was touched last.
@@ -132,6 +135,18 @@ class Node:
         return self.place.alias
 
     @property
+    def ssh_command(self) -> list[str]:
+        """The command a person would type to connect to it."""
+        from redock import _include
+
+        try:
+            if _include.find_mode() != "none" and _include.is_installed(_include.read_config()):
+                return ["ssh", self.ssh_alias]
+        except SSHConfigConflict:
+            pass
+        return ["ssh", "-F", self.ssh_config, self.ssh_alias]
+
+    @property
     def ssh_config(self) -> str:
         """The pathname of a configuration for ``ssh -F`` that knows all nodes."""
         return _ssh.config_file()
@@ -169,9 +184,34 @@ class Node:
     def state(self) -> str:
         """What the engine says: ``running``, ``paused``, ``exited``, or ``gone``."""
         try:
-            return str(self.engine.inspect_container(self.container_id)["State"]["Status"])
+            return str(self.ask(self.engine.inspect_container)["State"]["Status"])
         except NotFound:
             return "gone"
+
+    def ask(self, request: Callable[[str], Any]) -> Any:
+        """
+        Ask the engine something about the node's container.
+
+        :param request: Gets the id of the container; called again with another one when another
+                        process has replaced it.
+        :returns: What that returned.
+        :raises NotFound: There is no such container.
+        """
+        try:
+            return request(self.container_id)
+        except NotFound:
+            if not self.was_replaced():
+                raise
+            return request(self.container_id)
+
+    def was_replaced(self) -> bool:
+        """
+        Find out whether another process has replaced the node's container, by a restore.
+
+        :returns: True when it has; the new one is used from now on.
+        """
+        before = self.container_id
+        return self.cluster.find_replaced() and self.container_id != before
 
     def has_network(self) -> bool:
         """
@@ -583,15 +623,21 @@ class Node:
         name = target.lstrip("/")
         if isinstance(source, bytes):
             permissions = 0o644 if mode is None else mode
-            pieces = _archive.pack_stream(io.BytesIO(source), name, permissions)
+
+            def pieces() -> Iterator[bytes]:
+                return _archive.pack_stream(io.BytesIO(source), name, permissions)
+
         else:
             try:
                 os.stat(source)
             except OSError as error:
                 raise InvalidArgument(f"put: {source}: {error.strerror}") from error
-            pieces = _archive.pack(os.fspath(source), name, mode)
+
+            def pieces() -> Iterator[bytes]:
+                return _archive.pack(os.fspath(source), name, mode)
+
         try:
-            self.engine.put_archive(self.container_id, "/", pieces)
+            self.ask(lambda number: self.engine.put_archive(number, "/", pieces()))
         except NotFound as error:
             raise ConnectionFailed(f"node {self.name} has gone", "lost") from error
 
@@ -609,7 +655,7 @@ class Node:
         from redock import _archive
 
         try:
-            packed = [self.engine.get_archive(self.container_id, source)]
+            packed = [self.ask(lambda number: self.engine.get_archive(number, source))]
         except NotFound as error:
             raise NotFound(f"node {self.name} has no file {source}", 404) from error
         if target is not None:

@@ -215,6 +215,40 @@ def keep(engine: Engine, cluster: str) -> None:
     engine.create_volume(f"redock-kept-{cluster}", {KIND: "kept", label("cluster"): cluster})
 
 
+def begin_change(engine: Engine, cluster: str) -> None:
+    """
+    Note that a cluster is being made or removed, in case this process is killed meanwhile.
+
+    :param engine: The engine.
+    :param cluster: The name of the cluster.
+    """
+    marks = {KIND: "incomplete", label("cluster"): cluster}
+    engine.create_volume(f"redock-incomplete-{cluster}", marks)
+
+
+def end_change(engine: Engine, cluster: str) -> None:
+    """
+    Note that a cluster is complete.
+
+    :param engine: The engine.
+    :param cluster: The name of the cluster.
+    """
+    engine.remove_volume(f"redock-incomplete-{cluster}")
+
+
+def finish_removal(engine: Engine, cluster: str) -> None:
+    """
+    Remove what is left of a cluster whose making or removal was interrupted.
+
+    :param engine: The engine.
+    :param cluster: The name of the cluster; its lock is held.
+    """
+    filters = {"label": [f"{KIND}=incomplete", f"{label('cluster')}={cluster}"]}
+    if engine.volumes(filters):
+        logger.info("Removing what an interrupted redock left of cluster %s", cluster)
+        remove_cluster(engine, cluster)
+
+
 def remove_cluster(engine: Engine, cluster: str) -> bool:
     """
     Remove everything a cluster consists of.

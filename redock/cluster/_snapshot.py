@@ -26,10 +26,11 @@ from redock import _connection, _machines, _recipe
 from redock._engine import KIND, label
 from redock._parallel import call_all
 from redock._process import Deadline
-from redock.cluster import _boot
+from redock.cluster import _boot, _records
 from redock.cluster._disk import BALLAST
-from redock.cluster._process import labels
-from redock.errors import EngineError, NotFound, RedockError, StateError
+from redock.cluster._fault import freeze
+from redock.cluster._process import process_id
+from redock.errors import EngineError, NoContainerRunning, NotFound, RedockError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,10 @@ logger = logging.getLogger("redock.cluster")
 
 REPOSITORY = "redock-snapshot"
 #: What a commit must not hand on: these labels made the container a node.
-BLANKED = (*_machines.BLANKED_LABELS, "address", "name", "process", "run", "host", "worker")
+BLANKED = (
+    *_machines.BLANKED_LABELS,
+    *("address", "name", "process", "run", "host", "worker", "standby"),
+)
 #: Where owners keep what was on the disks in memory.
 DISKS = "/var/lib/redock"
 
@@ -57,12 +61,16 @@ class Snapshot:
     :param cluster: The name of the cluster.
     :param name: Its own name.
     :param images: The id of the image with the disk of each node, by name.
+    :param created: When it was taken, in seconds since the epoch; 0 when that is not known.
     """
 
-    def __init__(self, cluster: str, name: str, images: Mapping[str, str]) -> None:
+    def __init__(
+        self, cluster: str, name: str, images: Mapping[str, str], created: int = 0
+    ) -> None:
         self.cluster = cluster
         self.name = name
         self.images = dict(images)
+        self.created = created
 
     def __repr__(self) -> str:
         return f"Snapshot({self.cluster!r}, {self.name!r})"
@@ -96,30 +104,27 @@ class Standby:
 # Taking one.
 
 
-def take(cluster: Cluster, name: str) -> Snapshot:
+def take(cluster: Cluster, name: str, states: Mapping[str, str]) -> Snapshot:
     """
     Save the disks of all nodes at one moment.
 
     :param cluster: The cluster.
     :param name: The name of the snapshot; an older one of that name is replaced.
+    :param states: What state the nodes are in, by name.
     :returns: The snapshot.
     :raises RedockError: A node could not be frozen or saved; all go on as before.
     """
     engine, nodes = cluster.engine, {node.name: node for node in cluster.nodes}
     for node in nodes.values():
-        if node.state == "gone":
+        if states[node.name] == "gone":
             raise NotFound(f"node {node.name} has gone: nothing of it can be saved", 404)
     frozen: list[Node] = []
-    refused: list[str] = []
 
-    def freeze(node: Node) -> None:
-        try:
-            engine.pause(node.container_id)
-        except EngineError as error:
-            # Without power, or frozen by a fault already; anything else is found out below.
-            refused.append(str(error))
-            return
-        frozen.append(node)
+    def hold(node: Node) -> None:
+        # Without power there is nothing to freeze.
+        with contextlib.suppress(NoContainerRunning):
+            if freeze(node):
+                frozen.append(node)
 
     def save(node: Node) -> str:
         keep_disks(node, name)
@@ -134,11 +139,11 @@ def take(cluster: Cluster, name: str) -> Snapshot:
         )
 
     try:
-        call_all(nodes, freeze)
+        call_all(nodes, hold)
         moving = {n for n, state in cluster.states().items() if state not in ("paused", "exited")}
         if moving:
             names = ", ".join(sorted(moving))
-            raise EngineError(f"the engine did not freeze {names}: {'; '.join(refused)}")
+            raise EngineError(f"the engine did not freeze {names}")
         images = call_all(nodes, save)
     finally:
         for request in [engine.begin_unpause(node.container_id) for node in frozen]:
@@ -164,8 +169,7 @@ def instructions(cluster: Cluster, node: Node, name: str) -> list[str]:
     marks = dict.fromkeys((label(each) for each in BLANKED), "")
     marks |= {KIND: "snapshot", label("cluster"): cluster.name, label("node"): node.name}
     marks[label("snapshot")] = name
-    if not cluster.keep:
-        marks |= labels()
+    marks |= cluster.marks()
     words = " ".join(f"{key}={json.dumps(value)}" for key, value in marks.items())
     return [f"LABEL {words}", f'CMD ["{_recipe.BOOT}"]']
 
@@ -212,13 +216,15 @@ def find_snapshots(cluster: Cluster) -> dict[str, Snapshot]:
     """
     marks = [f"{KIND}=snapshot", f"{label('cluster')}={cluster.name}"]
     found: dict[str, dict[str, str]] = {}
+    created: dict[str, int] = {}
     listed = cluster.engine.images({"label": marks, "reference": [f"{REPOSITORY}:*"]})
     for image in sorted(listed, key=lambda each: each["Created"]):
         names = image["Labels"]
         found.setdefault(names[label("snapshot")], {})[names[label("node")]] = image["Id"]
+        created[names[label("snapshot")]] = int(image["Created"])
     wanted = set(cluster.nodes.names)
     return {
-        name: Snapshot(cluster.name, name, images)
+        name: Snapshot(cluster.name, name, images, created[name])
         for name, images in found.items()
         if wanted <= set(images)
     }
@@ -239,17 +245,19 @@ def delete(cluster: Cluster, snapshot: Snapshot) -> None:
 # The way back.
 
 
-def restore(cluster: Cluster, snapshot: Snapshot, full: bool) -> list[str]:
+def restore(
+    cluster: Cluster, snapshot: Snapshot, full: bool, states: Mapping[str, str]
+) -> list[str]:
     """
     Bring the disks of all nodes back to a snapshot and boot them.
 
     :param cluster: The cluster; its network faults have been healed.
     :param snapshot: The snapshot.
     :param full: Also nodes that nothing has touched since.
+    :param states: What state the nodes are in, by name.
     :returns: The names of the nodes that were booted.
     :raises RedockError: A node could not be brought back.
     """
-    states = cluster.states()
     changed = {
         node.name: node
         for node in cluster.nodes
@@ -312,6 +320,8 @@ def swap(cluster: Cluster, node: Node, snapshot: Snapshot) -> str:
         raise
     node.stdin = standby.stream
     old, node.container_id = node.container_id, standby.container
+    # While it boots: another process has to know which of them is the node.
+    node.shell.check(_records.noting_system(node.container_id), f"note what node {node.name} is")
     return old
 
 
@@ -352,9 +362,8 @@ def make_standby(cluster: Cluster, node: Node, image: str) -> Standby:
     :returns: The standby.
     """
     engine = cluster.engine
-    config = _boot.system_configuration(
-        node.place, node.spec, image, node.owner_id, cluster.marks()
-    )
+    marks = {**cluster.marks(), label("standby"): process_id() or ""}
+    config = _boot.system_configuration(node.place, node.spec, image, node.owner_id, marks)
     name = f"{node.place.system_name}.{os.urandom(4).hex()}"
     container = engine.create_container(name, config)
     try:
@@ -384,28 +393,42 @@ class Stagehand:
     def __init__(self, cluster: Cluster, standbys: bool) -> None:
         self.cluster = cluster
         self.wanted = standbys
-        self.jobs: queue.Queue[tuple[str, Callable[[], None]] | None] = queue.Queue()
+        self.jobs: queue.Queue[tuple[str, Callable[[], None], bool] | None] = queue.Queue()
         self.lock = threading.Condition()
         self.ready: dict[str, Standby] = {}
         #: What the replacements of nodes that are being made will be made from.
         self.making: dict[str, str] = {}
+        #: The ids of replaced containers that are to be removed.
+        self.buried: set[str] = set()
         self.threads: list[threading.Thread] = []
         self.closed = False
 
-    def add(self, what: str, job: Callable[[], None]) -> None:
+    def containers(self) -> set[str]:
+        """
+        Get the containers it knows of.
+
+        :returns: The ids of replacements that wait and of what was replaced.
+        """
+        with self.lock:
+            return {standby.container for standby in self.ready.values()} | self.buried
+
+    def add(self, what: str, job: Callable[[], None], always: bool = False) -> None:
         """
         Have something done in the background.
 
         :param what: What it is, for messages.
         :param job: Does it.
+        :param always: Also when the cluster is closed before its turn comes (default: no).
         """
         if self.closed:
+            if always:
+                self.do(what, job)
             return
         while len(self.threads) < self.workers:
             thread = threading.Thread(target=self.work, daemon=True, name="redock-stagehand")
             self.threads.append(thread)
             thread.start()
-        self.jobs.put((what, job))
+        self.jobs.put((what, job, always))
 
     def work(self) -> None:
         """Do what there is to do."""
@@ -414,14 +437,24 @@ class Stagehand:
             try:
                 if todo is None:
                     return
-                what, job = todo
-                if not self.closed:
-                    job()
-            except (RedockError, OSError) as error:
-                # Whoever needs it will do it, and see why it fails.
-                logger.debug("In the background, %s: %s", what, error)
+                what, job, always = todo
+                if always or not self.closed:
+                    self.do(what, job)
             finally:
                 self.jobs.task_done()
+
+    def do(self, what: str, job: Callable[[], None]) -> None:
+        """
+        Do something that nobody waits for.
+
+        :param what: What it is, for messages.
+        :param job: Does it.
+        """
+        try:
+            job()
+        except (RedockError, OSError) as error:
+            # Whoever needs it will do it, and see why it fails.
+            logger.debug("In the background, %s: %s", what, error)
 
     def wait(self, timeout: float = 60.0) -> None:
         """
@@ -472,7 +505,13 @@ class Stagehand:
                         return
                     made = make_standby(self.cluster, node, image)
                 with self.lock:
-                    self.ready[node.name] = made
+                    # Another worker may have made one of a newer snapshot meanwhile.
+                    wanted = self.making.get(node.name) == image
+                    unused = self.ready.pop(node.name, None) if wanted else made
+                    if wanted:
+                        self.ready[node.name] = made
+                if unused is not None:
+                    self.drop(unused)
             finally:
                 with self.lock:
                     if self.making.get(node.name) == image:
@@ -525,8 +564,10 @@ class Stagehand:
             self.add(f"connecting to {node.name}", partial(self.connect, node))
         for node in replaced:
             self.prepare_one(node, snapshot.images[node.name])
+        with self.lock:
+            self.buried |= set(filter(None, replaced.values()))
         for node, container in replaced.items():
-            self.add(f"removing the old {node.name}", partial(self.bury, node, container))
+            self.add(f"removing the old {node.name}", partial(self.bury, node, container), True)
 
     def bury(self, node: Node, container: str) -> None:
         """
@@ -536,7 +577,10 @@ class Stagehand:
         :param container: The id of the container.
         """
         engine = self.cluster.engine
-        engine.remove_container(container)
+        if container:
+            engine.remove_container(container)
+        with self.lock:
+            self.buried.discard(container)
         engine.rename_container(node.container_id, node.place.system_name)
 
     def connect(self, node: Node) -> None:

@@ -212,7 +212,10 @@ def test_configuration_management_and_remote_python(cluster: Cluster) -> None:
         assert channel.receive(PATIENCE) == "n1\n"
     finally:
         gateway.exit()
-    with cluster["n1"].pause(), pytest.raises(Timeout, match=r"n1 did not answer .* is paused"):
+    with (
+        cluster["n1"].pause(),
+        pytest.raises(Timeout, match=r"n1 of .* did not answer .* is paused"),
+    ):
         cluster["n1"].gateway(timeout=0.5)
     cluster["n1"].succeed("mv /usr/bin/python3 /usr/bin/python3.away")
     try:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from redock._engine import KIND, Engine, label
 from redock.cluster import Cluster, NodeSpec, _boot, _netfault, _network, _process
 from redock.cluster._boot import Place
-from redock.cluster._cluster import choose_system
 from redock.cluster._images import fingerprint
 from redock.cluster._node import Node
+from redock.cluster._sharing import choose_system
 from redock.cluster._snapshot import Snapshot
 from redock.cluster._spec import (
     ClusterSpec,
@@ -190,6 +190,9 @@ class FakeEngine(Engine):
 
     def networks(self, filters: Any) -> list[dict[str, Any]]:
         return [{"IPAM": {"Config": [{"Subnet": subnet}]}} for subnet in self.taken]
+
+    def containers(self, filters: Any, *, size: bool = False) -> list[dict[str, Any]]:
+        return []
 
     def create_network(self, name: str, config: Any) -> str:
         self.made.append(config["IPAM"]["Config"][0]["Subnet"])

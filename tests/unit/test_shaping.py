@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from typing import Any
 
@@ -15,12 +16,15 @@ from redock.cluster import (
     NodeSpec,
     _network_faults,
     _queues,
+    _records,
     _shaping,
 )
 from redock.cluster._boot import Place
 from redock.cluster._clock import READ, offset_of
 from redock.cluster._disk import FILL, find_disk
 from redock.cluster._effect import Effect
+from redock.cluster._fault import Fault
+from redock.cluster._link import LinkFault
 from redock.cluster._netfault import chance_of
 from redock.cluster._node import Node
 from redock.cluster._schedule import ACTIONS
@@ -110,7 +114,19 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
         made.nodes.nodes.append(Node(made, spec, place))
     able = {name: ("nfqueue", "") for name in ACTIONS}
     monkeypatch.setattr(_network_faults, "capabilities", lambda _: Capabilities(able))
+    monkeypatch.setattr(_records, "note", lambda fault: noted.append(fault.record()))
+    monkeypatch.setattr(_records, "erase", lambda fault: forget(fault.id))
+    noted.clear()
     return made
+
+
+def forget(number: str) -> None:
+    """Forget a fault that may have been noted."""
+    noted[:] = [record for record in noted if record["id"] != number]
+
+
+#: What is noted where other processes find it.
+noted: list[dict[str, Any]] = []
 
 
 #: What was put in place: the effects by address, for each node, the last ones.
@@ -152,12 +168,33 @@ def test_what_is_put_in_place_is_the_sum_of_what_holds(
         "c": {A: Effect(delay=0.1, jitter=0.01) + Effect(delay=0.05), B: Effect(delay=0.05)}
     }
     assert placed["sent"]["a"][C] == Effect(rate=10**6)
+    # Queues end with this process; what is made where packets are sent does not.
+    assert [record["id"] for record in noted] == [wide.id, narrow.id]
     late.heal()
     assert placed["received"] == {"c": {A: Effect(delay=0.05), B: Effect(delay=0.05)}}
     for fault in (wide, narrow, later):
         fault.heal()
     assert placed == {"sent": {"a": {}, "b": {}, "c": {}}, "received": {"c": {}}}
+    assert noted == []
     assert cluster.faults == []
+
+
+def test_another_process_finds_what_outlives_this_one(
+    cluster: Cluster, placed: dict[str, Placed]
+) -> None:
+    made = cluster.bandwidth("a", "10mbit", to="c")
+    record = json.loads(json.dumps(made.record()))
+    other = Cluster(nodes=["a", "b", "c"], name="shop")
+    other.nodes.nodes.extend(cluster.nodes)
+    found = Fault.recall(other, record)
+    assert isinstance(found, LinkFault)
+    assert (found.id, found.kind, found.text) == (made.id, "bandwidth", made.text)
+    assert found.effect == Effect(rate=10**7)
+    found.enter()
+    other.bandwidth("a", "1mbit", to="b")
+    assert placed["sent"]["a"] == {B: Effect(rate=10**6), C: Effect(rate=10**7)}
+    found.heal()
+    assert placed["sent"]["a"] == {B: Effect(rate=10**6)}
 
 
 def test_with_netem_packets_are_held_where_they_are_sent(
