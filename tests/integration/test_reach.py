@@ -511,7 +511,8 @@ def test_a_large_file_is_never_in_memory(machine: Container, tmp_path: Path) -> 
     program = (
         # Not getrusage(2): its maximum is also that of the process this one was forked from.
         "import re, sys; from redock.cli import run; status = run(sys.argv[1:]);"
-        "print(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1]); sys.exit(status)"
+        "print(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1]);"
+        "sys.exit(status)"
     )
     name = machine.image.name
     for arguments in (

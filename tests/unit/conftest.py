@@ -207,6 +207,8 @@ class Server:
         self.answer = answer
         self.requests: list[bytes] = []
         self.connections: list[socket.socket] = []
+        self.closed = False
+        self.lock = threading.Lock()
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(str(path))
         self.listener.listen(64)
@@ -224,13 +226,17 @@ class Server:
                 connection, _ = self.listener.accept()
             except OSError:
                 return
-            self.connections.append(connection)
+            with self.lock:
+                if self.closed:
+                    connection.close()
+                    return
+                self.connections.append(connection)
             threading.Thread(target=self.handle, args=(connection,), daemon=True).start()
 
     def handle(self, connection: socket.socket) -> None:
         """Read a request and answer it."""
-        connection.settimeout(PATIENCE)
         try:
+            connection.settimeout(PATIENCE)
             request = b""
             while b"\r\n\r\n" not in request:
                 more = connection.recv(65536)
@@ -251,9 +257,11 @@ class Server:
 
     def close(self) -> None:
         """Stop, and break what is still connected."""
-        self.listener.close()
-        for connection in self.connections:
-            connection.close()
+        with self.lock:
+            self.closed = True
+            self.listener.close()
+            for connection in self.connections:
+                connection.close()
 
 
 @pytest.fixture
