@@ -224,7 +224,6 @@ def op_file(
     path,
     content=None,
     size=None,
-    sha256=None,
     owner=None,
     group=None,
     mode=None,
@@ -262,7 +261,7 @@ def op_file(
             before = world.read(path)
             differs = before != content
         else:
-            differs = there.size != size or digest(path) != sha256
+            differs = there.size != size or not world.same_content(lambda: digest(path))
     changes = attribute_changes(world, there, owner, group, mode)
     if node is not None and there is None:
         changes["type"] = (node.kind, "file")

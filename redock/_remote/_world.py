@@ -210,6 +210,16 @@ class World:
 
     # Content that is too large for a request ----------------------------------------------------
 
+    def same_content(self, digest):
+        """Ask whether content that is not here has a digest; both sides compute it meanwhile."""
+        self.channel.send(("digest", None, 0.0))
+        try:
+            mine = digest()
+        finally:
+            # The answer is on its way in any case.
+            theirs = self.channel.receive()
+        return mine == theirs
+
     def incoming(self, size):
         """Ask for content and yield it in pieces."""
         self.channel.send(("want", None, 0.0))

@@ -24,7 +24,7 @@ from redock.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any, Literal
 
     Path = str | os.PathLike[str]
@@ -143,7 +143,7 @@ class Files(Session):
             arguments["hide"] = sensitive or secret
         if data is not None and len(data) > INLINE:
             stream = lambda: pieces_of(data)  # noqa: E731
-            arguments.update(size=len(data), sha256=digest_of(pieces_of(data)))
+            arguments["size"] = len(data)
         elif data is not None:
             arguments["content"] = data
         # What is at its default needs no way: most of the bytes of a small request were names.
@@ -161,10 +161,11 @@ class Files(Session):
             if size <= INLINE:
                 with open(source, "rb") as handle:
                     return handle.read(), None
-            sha256 = digest_of(pieces_of_file(source, size))
+            with open(source, "rb"):
+                pass
         except OSError as error:
             raise InvalidArgument(f"cannot read {source}: {error.strerror}") from error
-        arguments.update(size=size, sha256=sha256)
+        arguments["size"] = size
         return None, lambda: pieces_of_file(source, size)
 
     def _attributes(
@@ -372,13 +373,3 @@ def pieces_of_file(path: Path, size: int) -> Iterator[bytes]:
             yield piece
             if not piece:
                 return
-
-
-def digest_of(pieces: Iterable[bytes]) -> bytes:
-    """Compute the digest the remote side compares a large file with."""
-    import hashlib
-
-    value = hashlib.sha256()
-    for piece in pieces:
-        value.update(piece)
-    return value.digest()

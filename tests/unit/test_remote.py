@@ -297,14 +297,13 @@ def test_a_source_that_shrinks(host: Bootstrap, tmp_path: Path, monkeypatch: Any
     source.write_bytes(b"x" * 1_000_000)
     from redock.bootstrap import _files
 
-    original = _files.digest_of
+    original = _files.pieces_of_file
 
-    def shrink(pieces: Any) -> bytes:
-        value = original(pieces)
+    def shrink(path: Any, size: int) -> Any:
         source.write_bytes(b"x" * 600_000)
-        return value
+        return original(path, size)
 
-    monkeypatch.setattr(_files, "digest_of", shrink)
+    monkeypatch.setattr(_files, "pieces_of_file", shrink)
     with pytest.raises(OperationFailed, match="shorter"):
         host.file(tmp_path / "target", source=source)
     assert os.listdir(tmp_path) == ["source"]
