@@ -7,6 +7,7 @@ for each host with a :class:`redock.bootstrap.Bootstrap`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -112,6 +113,7 @@ def provision(
     def reporting(host: Bootstrap) -> None:
         # ssh is on its way while the rest of Python is loaded.
         host.start()
+        load_for(function)
         host.on_change = lambda change: tell(report, change, verbose)
         function(host)
 
@@ -129,6 +131,19 @@ def provision(
         for result in results.values():
             print(history_of(result).summary(), file=report)
     return results
+
+
+def load_for(function: Callable[[Bootstrap], object]) -> None:
+    """
+    Load what a script is going to need, as that takes longer than most of what it does.
+
+    :param function: Its ``provision``.
+    """
+    code = getattr(function, "__code__", None)
+    if code is not None and "template" in code.co_names:
+        # Without Jinja2 the operation says what to install.
+        with contextlib.suppress(ImportError):
+            import jinja2  # noqa: F401
 
 
 def tell(report: TextIO | None, change: Change, verbose: bool) -> None:
