@@ -154,7 +154,7 @@ def commit_row(commit: Commit) -> list[str | Cell]:
 
     notes = []
     if commit.running:
-        notes.append("the machine started from it")
+        notes.append("in use")
     if commit.latest:
         notes.append("next start")
     return [

@@ -148,7 +148,11 @@ def option_in_words(option: tuple[str, object]) -> str:
     :param option: The name of the option, and its value.
     :returns: For instance ``ports 8080:80, 443:443``.
     """
+    from redock._sizes import brief_size
+
     name, value = option
+    if name == "memory" and isinstance(value, int):
+        value = brief_size(value)
     values = value if isinstance(value, (list, dict)) else [value]
     return f"{name} {', '.join(map(str, values))}"
 
