@@ -2,11 +2,11 @@
 """
 Records the terminal sessions in docs/sessions again, on the engine of this machine.
 
-``tests/with-home python docs/record.py [NAME...]`` types, in a real terminal, what is
-typed in ``docs/sessions/NAME.txt``, and writes down there what is printed now. Lines
-that begin with a prompt are what is typed, and so are answers to questions; everything
-else is replaced. So a session is changed by editing its commands and recording it. Files
-in the folder ``docs/sessions/NAME`` are in the working directory.
+``make sessions``, or ``tests/with-home python docs/record.py [NAME...]``, types, in a
+real terminal, what is typed in ``docs/sessions/NAME.txt``, and writes down there what is
+printed now. Lines that begin with a prompt are what is typed, and so are answers to
+questions; everything else is replaced. So a session is changed by editing its commands
+and recording it. Files in the folder ``docs/sessions/NAME`` are in the working directory.
 
 Nothing is left out but lines about machines of others, and pathnames of the home
 directory are those of Sam. The session ``first`` is put into README.rst as well.

@@ -77,12 +77,14 @@ def add_command(verb: argparse.ArgumentParser) -> None:
     :param verb: The parser of a command.
     """
     verb.add_argument("name", metavar="NAME", help=ONE_NAME)
-    verb.add_argument(
+    command = verb.add_argument(
         "command",
         metavar="COMMAND",
         nargs=argparse.REMAINDER,
         help="one word is text for the shell there, several are passed as they are",
     )
+    # Python 3.11 says so of all that remains.
+    command.required = False
 
 
 def add_places(verb: argparse.ArgumentParser, text: str) -> None:

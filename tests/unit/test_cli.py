@@ -70,6 +70,15 @@ def test_a_command_that_does_not_exist_is_answered_with_the_nearest(
     assert line.endswith(f", did you mean '{meant}'? (see '{program} --help')\n")
 
 
+@pytest.mark.parametrize("verb", ["ssh", "shell", "exec"])
+def test_of_a_session_only_the_name_is_missed(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.run([verb])
+    assert "required: NAME (see" in capsys.readouterr().err
+
+
 def test_help_is_there_for_every_command() -> None:
     verbs = ["start", "commit", "kill", "delete", "ssh-config", "doctor"]
     for command, done in run_many([["--help"], *([verb, "--help"] for verb in verbs)]):
