@@ -705,6 +705,7 @@ class Container(Transfer, Look, Reach, Power, Fitting):
                 "id": self.session.container_id,
                 "instance": entry.instance,
                 "port": entry.port,
+                "engine": self.engine.endpoint.url,
             }
 
     def revoke_ssh_access(self) -> None:

@@ -5,11 +5,13 @@ Examining the host: what is missing for redock to work, and how to mend it.
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 
 from redock import _include, _ssh
-from redock._engine import Engine
-from redock._files import path_in_home, redock_home, user_home
+from redock._engine import KIND, Engine
+from redock._files import path_in_home, read_bytes, redock_home, user_home
 from redock.errors import DockerUnavailable, RedockError, SSHConfigConflict
 
 TYPE_CHECKING = False
@@ -18,9 +20,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "examine"]
 
-#: Before this version a port published on the loopback interface could be reached from the
-#: neighbouring network: moby#45610, and CVE-2025-54388 again in some later ones.
-SAFE_ENGINE = (28, 3, 3)
+#: What versions of Docker before these are known for; distributions mend some of it in older ones.
+HOLES = (
+    (
+        (28, 3, 3),
+        "hosts on the same network segment could reach ports published on the loopback interface"
+        " (moby#45610, CVE-2025-54388); machines accept keys only",
+    ),
+    (
+        (25, 0, 2),
+        "an image made by somebody else could get at files of this host (CVE-2024-21626, mended"
+        " with runc 1.1.12)",
+    ),
+)
+INSTALL_SSH = "sudo apt-get install openssh-client"
+#: Before this version ssh knows no Include, see its release notes.
+OLDEST_SSH = (7, 3)
+#: Less than this many bytes are not enough for a base image.
+LITTLE = 1 << 30
+#: Where the kernel says which containers are frozen; cgroups(7), version 1.
+FREEZER = "/sys/fs/cgroup/freezer/docker/{}/freezer.state"
 
 
 class Finding:
@@ -43,6 +62,19 @@ class Finding:
         line = f"[{'ok' if self.good else '!!'}] {self.what}: {self.detail}"
         return f"{line}\n     {self.remedy}" if self.remedy else line
 
+    def values(self) -> dict[str, object]:
+        """
+        Describe it for programs.
+
+        :returns: Plain values.
+        """
+        return {
+            "what": self.what,
+            "good": self.good,
+            "detail": self.detail,
+            "remedy": self.remedy or None,
+        }
+
 
 def examine() -> list[Finding]:
     """
@@ -53,14 +85,23 @@ def examine() -> list[Finding]:
     examinations: list[Callable[[], Iterator[Finding]]] = [
         examine_programs,
         examine_home,
+        examine_settings,
         examine_engine,
+        examine_group,
         examine_base,
         examine_ssh_config,
+        examine_disks,
+        examine_frozen,
+        examine_leftovers,
     ]
     findings: list[Finding] = []
     for examination in examinations:
         try:
             findings.extend(examination())
+        except DockerUnavailable as error:
+            # That has been said already, where the engine was looked at.
+            if examination is examine_engine:
+                findings.append(Finding("engine", False, str(error)))
         except RedockError as error:
             what = examination.__name__.removeprefix("examine_").replace("_", " ")
             findings.append(Finding(what, False, str(error)))
@@ -73,12 +114,44 @@ def examine_programs() -> Iterator[Finding]:
 
     :returns: Yields a finding a program.
     """
-    for program, package in (("ssh", "openssh-client"), ("ssh-keygen", "openssh-client")):
+    for program in ("ssh", "ssh-keygen"):
         found = shutil.which(program)
-        remedy = "" if found else f"sudo apt-get install {package}"
+        remedy = "" if found else INSTALL_SSH
         yield Finding(program, bool(found), found or "not installed", remedy)
+    if shutil.which("ssh"):
+        yield examine_version()
     rsync = shutil.which("rsync")
     yield Finding("rsync", True, rsync or "not installed (only needed to copy directories)")
+
+
+def examine_version() -> Finding:
+    """
+    Look at the version of ``ssh``.
+
+    :returns: The finding.
+    """
+    try:
+        done = subprocess.run(
+            ["ssh", "-V"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding("ssh's version", False, str(error), "see 'ssh -V'")
+    found = re.search(r"OpenSSH_(\d+)\.(\d+)", done.stderr)
+    if found is None:
+        said = " ".join(done.stderr.split())[:60]
+        return Finding("ssh's version", False, f"not OpenSSH: {said}", INSTALL_SSH)
+    version = (int(found[1]), int(found[2]))
+    good = version >= OLDEST_SSH
+    words = f"OpenSSH {found[1]}.{found[2]}"
+    if not good:
+        words += f", which is older than {'.'.join(map(str, OLDEST_SSH))}"
+    return Finding("ssh's version", good, words, "" if good else INSTALL_SSH)
 
 
 def examine_home() -> Iterator[Finding]:
@@ -98,6 +171,23 @@ def examine_home() -> Iterator[Finding]:
             f"{expected} cannot be used, {home} is used instead",
             "set REDOCK_HOME to a directory of yours",
         )
+
+
+def examine_settings() -> Iterator[Finding]:
+    """
+    Look at the settings.
+
+    :returns: Yields one finding.
+    """
+    from redock import _settings
+
+    path = _settings.settings_file()
+    try:
+        _settings.configured(*_settings.SETTINGS)
+    except RedockError as error:
+        yield Finding("settings", False, str(error), "redock config path")
+        return
+    yield Finding("settings", True, path if os.path.exists(path) else f"none in {path}")
 
 
 def examine_engine() -> Iterator[Finding]:
@@ -128,13 +218,107 @@ def examine_engine() -> Iterator[Finding]:
     number = str(version.get("Version", "unknown"))
     yield Finding("engine", True, f"{number} at {engine.endpoint}")
     parts = tuple(int(part) for part in number.split("+")[0].split(".")[:3] if part.isdigit())
-    if parts and parts < SAFE_ENGINE:
+    named = {str(each.get("Name", "")) for each in version.get("Components") or ()}
+    if any("podman" in name.lower() for name in named):
+        return
+    for fixed, hole in HOLES:
+        if parts and parts < fixed:
+            yield Finding(
+                "engine's age",
+                True,
+                f"before {'.'.join(map(str, fixed))}, unless your distribution has mended it:"
+                f" {hole}",
+                "sudo apt-get install --only-upgrade docker.io runc",
+            )
+
+
+def examine_group() -> Iterator[Finding]:
+    """
+    Find out by what right the user talks to the engine on this host.
+
+    :returns: Yields one finding, or none for another engine.
+    """
+    import grp
+
+    path = Engine().endpoint.socket_path
+    if path is None or not os.path.exists(path):
+        return
+    group = os.stat(path).st_gid
+    try:
+        name = grp.getgrgid(group).gr_name
+    except KeyError:
+        name = str(group)
+    if not os.access(path, os.W_OK):
         yield Finding(
-            "engine's age",
-            True,
-            f"before {'.'.join(map(str, SAFE_ENGINE))} hosts on the same network segment could"
-            " reach ports published on the loopback interface; machines accept keys only",
+            "group", False, f"you are not in the group {name}", f"sudo usermod -aG {name} $USER"
         )
+    elif os.getuid() and group in os.getgroups():
+        yield Finding("group", True, f"{name}; whoever is in it can do what root can")
+    else:
+        yield Finding("group", True, f"not needed: {path} is yours to write")
+
+
+def examine_disks() -> Iterator[Finding]:
+    """
+    Look for room on the disks.
+
+    :returns: Yields a finding a disk.
+    """
+    engine = Engine()
+    places = {"redock's disk": redock_home()}
+    if engine.endpoint.is_local:
+        places["engine's disk"] = str(engine.info().get("DockerRootDir") or "")
+    for what, path in places.items():
+        while path and not os.path.exists(path) and path != "/":
+            path = os.path.dirname(path)
+        try:
+            free = shutil.disk_usage(path).free
+        except OSError:
+            # No engine has to show its directory.
+            continue
+        words = f"{free / 1e9:.1f} GB free below {path}"
+        yield Finding(what, free >= LITTLE, words, "" if free >= LITTLE else "redock prune --all")
+
+
+def examine_frozen() -> Iterator[Finding]:
+    """
+    Look for containers that the engine takes for running and whose processes are frozen.
+
+    With cgroups of version 1 a command that is started at the moment of a pause stays frozen, and
+    every removal on the engine waits for it.
+
+    :returns: Yields a finding for each.
+    """
+    engine = Engine()
+    if not engine.endpoint.is_local:
+        return
+    for each in engine.containers({"label": [KIND], "status": ["running"]}):
+        path = FREEZER.format(each["Id"])
+        state = read_bytes(path)
+        if state is not None and state.strip() == b"FROZEN":
+            name = each["Names"][0].lstrip("/")
+            yield Finding(
+                "frozen container",
+                False,
+                f"the engine says that {name} runs, but its processes are frozen",
+                f"echo THAWED | sudo tee {path}",
+            )
+
+
+def examine_leftovers() -> Iterator[Finding]:
+    """
+    Look for what nobody uses any more.
+
+    :returns: Yields one finding.
+    """
+    from redock import _tidy
+
+    count = len(_tidy.find_leftovers(Engine()))
+    words = "1 thing" if count == 1 else f"{count} things"
+    if count:
+        yield Finding("leftovers", True, f"{words} that nobody uses any more", "redock prune")
+    else:
+        yield Finding("leftovers", True, "none")
 
 
 def examine_base() -> Iterator[Finding]:
@@ -145,11 +329,7 @@ def examine_base() -> Iterator[Finding]:
     """
     from redock.base import find_ready_base
 
-    try:
-        found = find_ready_base(Engine())
-    except DockerUnavailable:
-        # That has been said already.
-        return
+    found = find_ready_base(Engine())
     yield Finding(
         "base image", True, "ready" if found else "not made yet, the first start does that"
     )

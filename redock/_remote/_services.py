@@ -436,7 +436,7 @@ def process_start(pid):
 
 
 def stamp_of(name):
-    return "/run/redock-reloaded-" + name.replace("/", "-")
+    return "/run/redock-started-" + name.replace("/", "-")
 
 
 def newest(world, watch):
@@ -465,15 +465,16 @@ def newest(world, watch):
 
 def owed(world, name, pid, watch):
     """Say which file a running service has not seen yet, by the time it was last changed."""
-    started = process_start(pid) if pid else None
-    if started is None or not watch:
+    started = noted_start(name, pid) if pid and watch else None
+    if started is None and pid and watch:
+        started = process_start(pid)
+        if started is not None:
+            # It is counted in ticks of a hundredth of a second, and so may be the times of files.
+            started += 0.02
+    if started is None:
         return ""
-    try:
-        started = max(started, os.stat(stamp_of(name)).st_mtime)
-    except FileNotFoundError:
-        pass
     moment, path = newest(world, watch)
-    return path if moment > started + 0.02 else ""
+    return path if moment > started else ""
 
 
 def op_service(world, name, state="running", enabled=None, watch=(), changed=False, reload=False):
@@ -509,10 +510,11 @@ def op_service(world, name, state="running", enabled=None, watch=(), changed=Fal
         if "enabled" in changes:
             manager.enable(world, name, enabled)
         if action:
+            moment = time.time()
             getattr(manager, action)(world, name)
-            if action == "reload":
-                note_reload(name)
             verify_service(manager, name, state, action, pid)
+            if action != "stop":
+                note_start(name, manager.pid(name), moment)
         if "enabled" in changes and manager.enabled(name) != enabled:
             raise Failure("after the change it still differs in enabled")
     return {"changed": True, "changes": changes, "reason": ""}
@@ -525,10 +527,25 @@ def pretended_program(world, name):
     )
 
 
-def note_reload(name):
-    # A process that reloads keeps its start time, so the moment is kept beside it.
-    with open(stamp_of(name), "w") as handle:
-        os.utime(handle.fileno())
+def note_start(name, pid, moment):
+    """Keep the moment since which a process knows its files; one that reloads is older."""
+    try:
+        with open(stamp_of(name), "w") as handle:
+            handle.write("%d" % (pid or 0))
+        os.utime(stamp_of(name), (moment, moment))
+    except OSError:
+        # Then the start of the process has to do.
+        pass
+
+
+def noted_start(name, pid):
+    """Find the moment that was kept for a process; None: it was started by somebody else."""
+    try:
+        with open(stamp_of(name)) as handle:
+            same = handle.read() == "%d" % pid
+            return os.fstat(handle.fileno()).st_mtime if same else None
+    except OSError:
+        return None
 
 
 def verify_service(manager, name, state, action, pid):

@@ -132,8 +132,8 @@ class Connection:
         try:
             if not payloads:
                 payloads.append(compose())
-            # When ssh has ended already, what it said is read below.
-            with contextlib.suppress(BrokenPipeError):
+            # When ssh has ended already, or nobody reads, what was said is read below.
+            with contextlib.suppress(BrokenPipeError, InterruptedError):
                 self.pipe.write(b"".join(payloads[0]))
             self.await_mark()
             self.gateway = Gateway(self.pipe, self.alias)

@@ -540,7 +540,7 @@ class Cluster(FaultVerbs):
 
         :returns: False when this process itself is changing the cluster: nobody else does then.
         """
-        if not self.mutex.acquire(blocking=False):
+        if self.depth or not self.mutex.acquire(blocking=False):
             return False
         try:
             self.refresh()

@@ -86,7 +86,8 @@ class NetworkVerbs:
             raise InvalidArgument("partition: give two groups, or leave nodes out for the second")
         if one_way:
             others = [node for side in sides[1:] for node in side]
-            pairs = _netfault.pairs_between(sides[0], others)
+            sides = [sides[0], others]
+            pairs = _netfault.pairs_between(*sides)
         else:
             pairs = [
                 pair

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Watchdog",
+    "find_orphans",
     "is_kept",
     "join_run",
     "keep",
@@ -132,9 +133,9 @@ def is_orphan(marks: Mapping[str, str]) -> bool:
     return process_id(process.partition(":")[0]) != process
 
 
-def sweep(engine: Engine) -> list[str]:
+def find_orphans(engine: Engine) -> list[str]:
     """
-    Remove the clusters of processes that have ended.
+    Find the clusters of processes that have ended, except those somebody wanted to keep.
 
     :param engine: The engine.
     :returns: The names of the clusters.
@@ -144,10 +145,18 @@ def sweep(engine: Engine) -> list[str]:
         for marks in labels_of(engine, label("process"))
         if is_orphan(marks)
     )
+    return [cluster for cluster in orphans if cluster and not is_kept(engine, cluster)]
+
+
+def sweep(engine: Engine) -> list[str]:
+    """
+    Remove the clusters of processes that have ended.
+
+    :param engine: The engine.
+    :returns: The names of the clusters.
+    """
     removed = []
-    for cluster in filter(None, orphans):
-        if is_kept(engine, cluster):
-            continue
+    for cluster in find_orphans(engine):
         logger.info("Removing cluster %s: the process that made it has ended", cluster)
         try:
             remove_cluster(engine, cluster)

@@ -28,7 +28,7 @@ def add(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb = add_verb(verbs, "ssh-config", ssh_config, text)
     verb.add_argument("action", choices=("show", "install", "remove"))
     verb.add_argument("--dry-run", action="store_true", help="print the change, do not make it")
-    add_verb(verbs, "doctor", examine, "Explain what is missing and how to mend it.")
+    add_verb(verbs, "doctor", examine, "Explain what is missing and how to mend it.", "--json")
 
 
 def ssh_config(options: argparse.Namespace) -> int:
@@ -62,6 +62,11 @@ def examine(options: argparse.Namespace) -> int:
     from redock import doctor
 
     findings = doctor.examine()
-    for finding in findings:
-        print(finding)
+    if options.json:
+        import json
+
+        print(json.dumps([each.values() for each in findings], indent=2))
+    else:
+        for finding in findings:
+            print(finding)
     return 0 if all(finding.good for finding in findings) else 1

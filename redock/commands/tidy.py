@@ -4,11 +4,18 @@ Taking away what nobody uses: ``prune``.
 
 from __future__ import annotations
 
+import sys
+
+from redock._arguments import add_options, add_verb
+from redock.commands._several import log
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from redock._arguments import Parser
+    from redock._tidy import Leftover
 
 __all__ = ["add"]
 
@@ -19,3 +26,71 @@ def add(verbs: argparse._SubParsersAction[Parser]) -> None:
 
     :param verbs: Where commands are added.
     """
+    text = "Show what of redock's nobody uses any more, and take it away."
+    verb = add_verb(verbs, "prune", prune, text)
+    verb.add_argument(
+        "-a", "--all", action="store_true", help="also base images and provisioned disks"
+    )
+    verb.add_argument("--dry-run", action="store_true", help="only show it")
+    add_options(verb, "-y", "--json", again=True)
+
+
+def prune(options: argparse.Namespace) -> int:
+    """
+    Show what nobody uses, and take it away.
+
+    :param options: The command line.
+    :returns: The exit status.
+    """
+    from redock import _ask, _tidy
+    from redock._engine import Engine
+
+    found = _tidy.find_leftovers(Engine(), caches=options.all)
+    if options.json:
+        import json
+
+        print(json.dumps([each.values() for each in found], indent=2))
+    elif found:
+        print(show(found))
+    if not found:
+        log().info("There is nothing that nobody uses")
+        return 0
+    if options.dry_run:
+        return 0
+    one = len(found) == 1
+    asked = not options.yes and _ask.is_somebody_there()
+    if asked and not _ask.confirm("Remove it?" if one else f"Remove these {len(found)}?"):
+        log().warning("Everything was left as it is")
+        return 1
+    failed = _tidy.take_away(found)
+    for each, error in failed:
+        log().warning("Left the %s %s: %s", each.kind, each.name, error)
+    log().info("Removed %i of %i", len(found) - len(failed), len(found))
+    return 1 if failed else 0
+
+
+def show(found: Sequence[Leftover]) -> str:
+    """
+    Lay out what nobody uses.
+
+    :param found: What was found.
+    :returns: A table.
+    """
+    from redock import _table
+
+    rows = [
+        [
+            each.kind,
+            _table.plain(each.name),
+            _table.bytes_in_words(each.size) if each.size else "",
+            _table.plain(each.why),
+        ]
+        for each in found
+    ]
+    return _table.render(
+        ["KIND", "NAME", "SIZE", "WHY"],
+        rows,
+        right=["SIZE"],
+        color=_table.use_color(sys.stdout),
+        columns=_table.width(sys.stdout),
+    ).rstrip()
