@@ -204,7 +204,14 @@ def print_table(
     """
     from redock._table import render, use_color, width
 
-    text = render(header, rows, right=right, color=use_color(sys.stdout), columns=width(sys.stdout))
+    text = render(
+        header,
+        rows,
+        right=right,
+        color=use_color(sys.stdout),
+        columns=width(sys.stdout),
+        whole=["ID", "WHEN"],
+    )
     print(text, end="")
 
 
