@@ -5,7 +5,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 SOURCES = setup.py pyproject.toml requirements.txt
 
-.PHONY: demo test check lint types unit integration examples docs benchmark clean help
+.PHONY: demo test check lint types unit integration examples docs sessions benchmark clean help
 
 help:
 	@echo "make demo        set up this machine, start a container, run a command in it over ssh"
@@ -42,6 +42,10 @@ examples: $(VENV)/.development
 
 docs: $(VENV)/.development
 	$(BIN)/sphinx-build -q -W -n -b html docs docs/_build/html
+
+# Types what is in docs/sessions again, and writes down what is printed now.
+sessions: $(VENV)/.development
+	scripts/with-engine tests/with-home $(BIN)/python docs/record.py
 
 # Measured as installed, not from the checkout: that is what a user starts.
 benchmark:

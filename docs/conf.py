@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,19 @@ def setup(app: Sphinx) -> None:
     :param app: The application.
     """
     app.connect("autodoc-skip-member", skip_member)
+    app.connect("include-read", link_pages)
+
+
+def link_pages(app: Sphinx, path: object, docname: str, text: list[str]) -> None:
+    """
+    Make links between pages of links to their sources, which README.rst has for code hosts.
+
+    :param app: The application.
+    :param path: The file that is included.
+    :param docname: The page that includes it.
+    :param text: Its text, a list of one; changed in place.
+    """
+    text[0] = re.sub(r"`([^`<]+) <docs/([\w-]+)\.rst>`__", r":doc:`\1 <\2>`", text[0])
 
 
 def skip_member(

@@ -79,11 +79,11 @@ Results are printed on standard output, everything else on standard error.
 APPENDIX = {
     "EXIT STATUS": (
         ("0", "It is done, or was so already."),
-        ("1", "It failed."),
+        ("1", "It failed, or you answered a question with no."),
         ("2", "A name or the command line is wrong; nothing was done."),
-        ("3", "The machine does not run."),
-        ("4", "There is no such machine, image or state."),
-        ("6", "A host cannot be reached."),
+        ("3", "The machine does not run, or there is none to kill, to commit or to compare."),
+        ("4", "There is no such machine, commit, snapshot, image or volume."),
+        ("6", "A host cannot be reached over SSH."),
         ("124", "It took too long."),
         ("129, 130, 143", "It was interrupted by HUP, INT or TERM."),
     ),

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANYWHERE",
+    "ONE_NAME",
     "OptionalValue",
     "Parser",
+    "add_name",
     "add_names",
     "add_options",
     "add_verb",
@@ -26,6 +28,9 @@ __all__ = [
 ALWAYS = ("-v", "-q", "--no-color")
 #: Options that may stand before the command as well as behind it.
 ANYWHERE = (*ALWAYS, "-n", "-m", "-t", "-b")
+#: What help says about the name of a machine, and about one that may be left out.
+ONE_NAME = "TAG or REPOSITORY:TAG"
+NAME_OR_FOLDER = f"{ONE_NAME} (default: the machine of the folder, see redock.toml)"
 
 
 class OptionalValue(argparse.Action):
@@ -88,6 +93,23 @@ class Parser(argparse.ArgumentParser):
         finally:
             self.intermixed = True
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """
+        Check a value for which there is a choice; of commands there are too many to list.
+
+        :param action: The argument.
+        :param value: What was given.
+        :raises argparse.ArgumentError: It is not among them.
+        """
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            from redock._names import nearest
+
+            meant = nearest(value, action.choices)
+            raise argparse.ArgumentError(
+                None, f"there is no command {value!r}, did you mean {meant!r}?"
+            )
+        super()._check_value(action, value)
+
     def error(self, message: str) -> NoReturn:
         """
         End the program because of its command line.
@@ -140,8 +162,17 @@ def add_names(verb: argparse.ArgumentParser) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="TAG or REPOSITORY:TAG (default: the machine of the folder, see redock.toml)",
+        help=NAME_OR_FOLDER,
     )
+
+
+def add_name(verb: argparse.ArgumentParser) -> None:
+    """
+    Add the name of one machine, which may be left out in a project's folder.
+
+    :param verb: The parser of a command.
+    """
+    verb.add_argument("name", nargs="?", metavar="NAME", help=NAME_OR_FOLDER)
 
 
 def add_options(parser: argparse.ArgumentParser, *flags: str, again: bool = False) -> None:

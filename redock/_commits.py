@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from redock._engine import KIND, label
-from redock._names import HISTORY, slug
+from redock._names import history_repository
 from redock.errors import NotFound
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from redock._engine import Engine
     from redock._image import Image
 
-__all__ = ["DEEPEST", "NEARLY_DEEPEST", "Commit", "History", "choose", "repository"]
+__all__ = ["DEEPEST", "NEARLY_DEEPEST", "Commit", "History", "choose"]
 
 #: How many layers the engine's storage takes (docker's layer store: maxLayerDepth).
 DEEPEST = 125
@@ -84,7 +84,7 @@ class History:
         self.numbers: dict[int, str] = {}
         #: Whether what is under the machine's own name was saved by redock.
         self.saved = False
-        ours = repository(image.name)
+        ours = history_repository(image.name)
         for listed in engine.images({"reference": [ours, image.name]}):
             names = listed.get("RepoTags") or ()
             if image.name in names:
@@ -128,7 +128,7 @@ class History:
         :param number: Its number.
         :param image_id: The id of its image.
         """
-        self.engine.tag_image(image_id, repository(self.image.name), str(number))
+        self.engine.tag_image(image_id, history_repository(self.image.name), str(number))
         self.numbers[number] = image_id
 
     def number_of(self, image_id: str) -> int:
@@ -146,7 +146,7 @@ class History:
 
         :returns: Names of images.
         """
-        ours = repository(self.image.name)
+        ours = history_repository(self.image.name)
         names = [f"{ours}:{number}" for number in sorted(self.numbers)]
         return names + ([self.image.name] if self.latest else [])
 
@@ -191,20 +191,6 @@ class History:
             running=started_from is not None and started_from in (described["Id"], before),
             latest=described["Id"] == self.latest,
         )
-
-
-def repository(name: str) -> str:
-    """
-    Get the repository of the commits of a machine.
-
-    :param name: The name of the machine, ``REPOSITORY:TAG``.
-    :returns: A repository that differs for every name; names may be longer than it, and have
-              letters in upper case, which repositories have not.
-    """
-    import hashlib
-
-    number = hashlib.sha256(name.encode()).hexdigest()[:10]
-    return f"{HISTORY}/{slug(name)[:80].strip('-')}-{number}"
 
 
 def choose(commits: Sequence[Commit], wanted: str | None, name: str) -> Commit:

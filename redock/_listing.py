@@ -12,7 +12,7 @@ from redock._machines import Machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, ClassVar
 
 __all__ = ["FIELDS", "Engine", "MachineInfo", "find_names", "list_machines"]
@@ -196,20 +196,28 @@ def choose(listed: Iterable[Mapping[str, Any]], everybody: bool) -> list[Mapping
     return found
 
 
-def count_commits(images: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+def count_commits(images: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """
     Count the saved states of machines.
+
+    Their names say whose they are, as :mod:`redock._commits` gives them. Labels are what the
+    disk was made of: those of a copy say where it was copied from.
 
     :param images: The engine's summaries of images that were committed.
     :returns: How many there are, by the name of the machine.
     """
-    found: dict[str, int] = {}
-    for image in images:
-        # What has no name any more was replaced by a later one.
-        if image.get("RepoTags"):
-            name = (image.get("Labels") or {}).get(label("name"), "")
-            found[name] = found.get(name, 0) + 1
-    return found
+    from redock._names import history_repository
+
+    tags = [tag for image in images for tag in image.get("RepoTags") or ()]
+    kept: dict[str, int] = {}
+    for tag in tags:
+        repository = tag.rpartition(":")[0]
+        kept[repository] = kept.get(repository, 0) + 1
+    names = {(image.get("Labels") or {}).get(label("name"), "") for image in images}
+    # What has a machine's name only was saved by a redock that kept no history.
+    return {
+        name: kept.get(history_repository(name), int(name in tags)) for name in names.union(tags)
+    }
 
 
 def saved_names(images: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
@@ -219,11 +227,17 @@ def saved_names(images: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, A
     :param images: The engine's summaries of images that were committed.
     :returns: The summaries by the name of the machine.
     """
+    from redock._names import HISTORY, history_repository
+
     found = {}
     for image in images:
-        name = (image.get("Labels") or {}).get(label("name"), "")
-        if name in (image.get("RepoTags") or ()):
-            found[name] = image
+        tags = image.get("RepoTags") or ()
+        known = {tag.rpartition(":")[0] for tag in tags if tag.startswith(f"{HISTORY}/")}
+        for tag in tags:
+            # Others may have given it names, too.
+            mine = tag == (image.get("Labels") or {}).get(label("name"))
+            if mine or history_repository(tag) in known:
+                found[tag] = image
     return found
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "check_ssh_alias",
     "container_name",
     "default_repository",
+    "history_repository",
     "hostname_for",
     "image_slug",
     "is_reserved",
@@ -262,6 +263,20 @@ def image_slug(name: str) -> str:
     :returns: For example ``ubuntu-24.04``.
     """
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-")[:100]
+
+
+def history_repository(name: str) -> str:
+    """
+    Get the repository of the commits of a machine.
+
+    :param name: The name of the machine, ``REPOSITORY:TAG``.
+    :returns: A repository that differs for every name; names may be longer than it, and have
+              letters in upper case, which repositories have not.
+    """
+    import hashlib
+
+    number = hashlib.sha256(name.encode()).hexdigest()[:10]
+    return f"{HISTORY}/{slug(name)[:80].strip('-')}-{number}"
 
 
 def check_ssh_alias(value: str) -> str:

@@ -356,9 +356,11 @@ class Reach:
 
         attempt = self._attempt(condition)
         if not wait_until(holds, deadline, 0.05, 0.25):
+            failed = {"ssh": "nobody could log in", "stopped": "it did not stop"}
+            what = failed.get(condition, f"nothing listened on {condition.replace(':', ' ')}")
             raise Timeout(
-                f"{self._container.image.name}: {condition} was not so within {seconds:g} seconds;"
-                f" it is {state}"
+                f"{self._container.image.name}: {what} within {seconds:g} seconds;"
+                f" the machine is {state}"
             )
 
     def _attempt(self, condition: str) -> Callable[[Machine, float], bool]:

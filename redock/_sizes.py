@@ -9,7 +9,7 @@ import re
 from redock._names import shown
 from redock.errors import InvalidArgument
 
-__all__ = ["parse_cpus", "parse_size"]
+__all__ = ["brief_size", "parse_cpus", "parse_size"]
 
 SIZE = re.compile(r"(\d+)\s*([kmg]?)i?b?", re.ASCII | re.IGNORECASE)
 UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
@@ -33,6 +33,22 @@ def parse_size(value: str | int) -> int:
     if isinstance(size, bool) or not isinstance(size, int) or size <= 0:
         raise InvalidArgument(f"{shown(value)} is not a size: write bytes, or for instance '64m'")
     return size
+
+
+def brief_size(size: int) -> str:
+    """
+    Write a number of bytes as :func:`parse_size` reads it.
+
+    >>> brief_size(536870912)
+    '512m'
+
+    :param size: The number.
+    :returns: The number, in the largest of the units that leaves nothing over.
+    """
+    for unit, factor in sorted(UNITS.items(), key=lambda each: -each[1]):
+        if unit and size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)
 
 
 def parse_cpus(value: str | float, lowest: float = 0.01) -> float:

@@ -104,6 +104,7 @@ def render(
     right: Sequence[str] = (),
     color: bool = False,
     columns: int | None = None,
+    whole: Sequence[str] = (),
 ) -> str:
     """
     Lay out a table.
@@ -116,6 +117,8 @@ def render(
     :param right: The columns that are aligned on the right, for numbers (default: none).
     :param color: Print colours (default: no).
     :param columns: How long a line may be (default: as long as it takes).
+    :param whole: The columns that say nothing in part, such as dates; they are not made narrower
+                  as long as others can be (default: none).
     :returns: Lines, each with its end.
     """
     texts = [[plain(str(cell)) for cell in row] for row in rows]
@@ -124,7 +127,8 @@ def render(
         for number, name in enumerate(header)
     ]
     if columns is not None:
-        shrink(widths, columns - len(GAP) * (len(widths) - 1))
+        others = [number for number, name in enumerate(header) if name not in whole]
+        shrink(widths, columns - len(GAP) * (len(widths) - 1), others)
     lines = [layout(header, header, header, widths, right, False)]
     for row, line in zip(rows, texts, strict=True):
         lines.append(layout(row, line, header, widths, right, color))
@@ -160,15 +164,19 @@ def layout(
     return GAP.join(parts).rstrip()
 
 
-def shrink(widths: list[int], space: int) -> None:
+def shrink(widths: list[int], space: int, others: Sequence[int]) -> None:
     """
     Make the widest columns narrower until the line fits, then the last ones.
 
     :param widths: How wide the columns are; changed.
     :param space: How wide they may be together.
+    :param others: The numbers of the columns to begin with.
     """
-    while sum(widths) > space and max(widths) > NARROWEST:
-        widths[max(range(len(widths)), key=widths.__getitem__)] -= 1
+    while sum(widths) > space:
+        widest = max(others, key=widths.__getitem__)
+        if widths[widest] <= NARROWEST:
+            break
+        widths[widest] -= 1
     for number in reversed(range(len(widths))):
         excess = max(0, sum(widths) - space)
         widths[number] = max(0, widths[number] - excess)

@@ -36,8 +36,8 @@ NAME is TAG or REPOSITORY:TAG; without a repository it is one of yours ($USER).
   redock delete web        remove what was saved
 
 Exit status: 0 done; 1 failed; 2 invalid name or usage; 3 not running; 4 not found;
-124 timeout; 129, 130 or 143 interrupted by HUP, INT or TERM; of 'start' on a terminal:
-that of the SSH session.
+6 host unreachable; 124 timeout; 129, 130 or 143 interrupted by HUP, INT or TERM;
+of 'start' on a terminal: that of the SSH session.
 """
 
 

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LogMark", "Node", "NodeSet"]
 
+# A test that fails here failed where it asked, so pytest shows that line and not ours.
+__tracebackhide__ = True
+
 #: Seconds a command may take when nothing else is said.
 TIMEOUT = 60.0
 LOG_LINES = 20

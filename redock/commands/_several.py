@@ -4,14 +4,13 @@ One command for several machines: side by side, and one failure does not stop th
 
 from __future__ import annotations
 
-import logging
-
 from redock._report import report
 from redock.errors import InvalidArgument, InvalidName, RedockError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    import logging
     from collections.abc import Callable
     from typing import Any
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from redock._project import Project
     from redock.api import Container
 
-__all__ = ["find_names", "for_each", "log", "make_containers"]
+__all__ = ["find_names", "for_each", "log", "make_container", "make_containers"]
 
 #: With four at a time the engine's own work fills two processors.
 WORKERS = 4
@@ -31,6 +30,8 @@ def log() -> logging.Logger:
 
     :returns: The logger above all of redock's.
     """
+    import logging
+
     return logging.getLogger("redock")
 
 
@@ -43,8 +44,10 @@ def find_names(options: argparse.Namespace) -> tuple[list[str], Project | None]:
     :raises InvalidArgument: There are no names, and no project either.
     :raises SettingsError: The project's file is somebody else's, or makes no sense.
     """
-    if options.names:
-        return list(options.names), None
+    names: list[str | None] = options.names if "names" in options else [options.name]
+    given = [name for name in names if name is not None]
+    if given:
+        return given, None
     from redock._project import FILE, find_project
 
     project = find_project()
@@ -85,6 +88,23 @@ def make_containers(
 
         wanted_base(base)
     return list(containers.values())
+
+
+def make_container(options: argparse.Namespace, name: str | None = None) -> Container:
+    """
+    Turn the name on the command line into a container.
+
+    :param options: The command line of a command about one machine.
+    :param name: The name of the machine (default: what the command line says, else the name of the
+                 folder's machine).
+    :returns: The container.
+    :raises InvalidName: The name is outside the grammar.
+    :raises InvalidArgument: There is no name, and no project either.
+    """
+    from redock.api import Container
+
+    (name,), project = find_names(options) if name is None else ([name], None)
+    return Container(name, project.hostname if project else None, options.timeout)
 
 
 def for_each(containers: list[Container], function: Callable[[Container], None]) -> None:

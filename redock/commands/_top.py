@@ -75,7 +75,7 @@ def main(options: argparse.Namespace) -> int:
     """
     from redock._image import Image
 
-    names = [Image.coerce(name).name for name in options.names]
+    names = [Image.coerce(name).name for name in wanted(options)]
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     if terminal and not options.once and not options.json:
         return watch(names, options.delay)
@@ -89,6 +89,25 @@ def main(options: argparse.Namespace) -> int:
     sys.stdout.flush()
     found.check()
     return 0
+
+
+def wanted(options: argparse.Namespace) -> list[str]:
+    """
+    Find out which machines to look at.
+
+    :param options: The command line.
+    :returns: The names on it, else that of the folder's machine; none for all that run.
+    :raises InvalidArgument: There are names, and all are asked for.
+    """
+    from redock._project import find_project
+    from redock.errors import InvalidArgument
+
+    if options.all and options.names:
+        raise InvalidArgument("either NAME or --all: the names are among all that run")
+    if options.all or options.names:
+        return list(options.names)
+    project = find_project()
+    return [project.name] if project else []
 
 
 def look(names: Sequence[str], interval: float) -> Look:

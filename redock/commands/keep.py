@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import sys
 
-from redock._arguments import add_names, add_verb
+from redock._arguments import ONE_NAME, add_name, add_names, add_verb
 from redock.commands._loss import agreed, describe_loss
-from redock.commands._several import for_each, log
+from redock.commands._several import for_each, log, make_container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def add(verbs: argparse._SubParsersAction[Parser]) -> None:
         "-t",
         aliases=["restore"],
     )
-    add_name(verb)
+    verb.add_argument("name", metavar="NAME", help=ONE_NAME)
     verb.add_argument(
         "commit",
         nargs="?",
@@ -60,11 +60,11 @@ def add(verbs: argparse._SubParsersAction[Parser]) -> None:
         help="a number or id out of 'log' (default: the last)",
     )
     verb = add_verb(verbs, "clone", clone, "Make a second machine with the same disk.", "-n", "-t")
-    add_name(verb)
+    verb.add_argument("name", metavar="NAME", help=ONE_NAME)
     verb.add_argument("new", metavar="NEW", help="the name of the new machine")
     add_from(verb, "copy this commit (default: what is on the disk now)")
     verb = add_verb(verbs, "rename", rename, "Give a machine and its commits another name.")
-    add_name(verb)
+    verb.add_argument("name", metavar="NAME", help=ONE_NAME)
     verb.add_argument("new", metavar="NEW", help="the new name")
     verb = add_verb(verbs, "export", export, "Write what was saved to a file for somebody else.")
     add_name(verb)
@@ -103,15 +103,6 @@ def add_diff(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--content", metavar="PATH", help="show how this text file changed")
 
 
-def add_name(verb: argparse.ArgumentParser) -> None:
-    """
-    Add the name of one machine.
-
-    :param verb: The parser of a command.
-    """
-    verb.add_argument("name", metavar="NAME", help="TAG or REPOSITORY:TAG")
-
-
 def add_from(verb: argparse.ArgumentParser, text: str) -> None:
     """
     Add the choice of a commit.
@@ -120,19 +111,6 @@ def add_from(verb: argparse.ArgumentParser, text: str) -> None:
     :param text: What it does there.
     """
     verb.add_argument("--from", dest="commit", metavar="COMMIT", help=text)
-
-
-def find(options: argparse.Namespace) -> Container:
-    """
-    Turn the name on the command line into a container.
-
-    :param options: The command line.
-    :returns: The container.
-    :raises InvalidName: The name is outside the grammar.
-    """
-    from redock.api import Container
-
-    return Container(options.name, timeout=options.timeout)
 
 
 def show_log(options: argparse.Namespace) -> int:
@@ -144,7 +122,7 @@ def show_log(options: argparse.Namespace) -> int:
     """
     from redock.errors import NotFound
 
-    container = find(options)
+    container = make_container(options)
     commits = container.history()
     if options.json:
         print_json([commit_fields(commit) for commit in commits])
@@ -176,7 +154,7 @@ def commit_row(commit: Commit) -> list[str | Cell]:
 
     notes = []
     if commit.running:
-        notes.append("the machine started from it")
+        notes.append("in use")
     if commit.latest:
         notes.append("next start")
     return [
@@ -226,7 +204,14 @@ def print_table(
     """
     from redock._table import render, use_color, width
 
-    text = render(header, rows, right=right, color=use_color(sys.stdout), columns=width(sys.stdout))
+    text = render(
+        header,
+        rows,
+        right=right,
+        color=use_color(sys.stdout),
+        columns=width(sys.stdout),
+        whole=["ID", "WHEN"],
+    )
     print(text, end="")
 
 
@@ -240,7 +225,7 @@ def diff(options: argparse.Namespace) -> int:
     from redock._changes import fold
     from redock.errors import InvalidArgument
 
-    container = find(options)
+    container = make_container(options)
     if len(options.commits) > 2:
         raise InvalidArgument("at most two commits can be compared (see 'redock diff --help')")
     commit, until = [*options.commits, None, None][:2]
@@ -323,7 +308,7 @@ def rollback(options: argparse.Namespace) -> int:
     :param options: The command line.
     :returns: The exit status.
     """
-    container = find(options)
+    container = make_container(options)
     # Whoever mistypes a commit need not answer a question first.
     container.find_commit(options.commit)
     if not agreed([container], options, "Go back"):
@@ -341,7 +326,7 @@ def clone(options: argparse.Namespace) -> int:
     """
     from redock import api
 
-    copy = find(options).clone(options.new, options.commit, hostname=options.hostname)
+    copy = make_container(options).clone(options.new, options.commit, hostname=options.hostname)
     print(api.connect_hint(copy))
     return 0
 
@@ -355,7 +340,7 @@ def rename(options: argparse.Namespace) -> int:
     """
     from redock import api
 
-    renamed = find(options).rename(options.new)
+    renamed = make_container(options).rename(options.new)
     if renamed.find_container():
         print(api.connect_hint(renamed))
     return 0
@@ -372,7 +357,7 @@ def export(options: argparse.Namespace) -> int:
 
     from redock.errors import InvalidArgument
 
-    container = find(options)
+    container = make_container(options)
     file = options.file
     if file is None:
         file = f"{container.image.tag}.tar.gz"
@@ -417,10 +402,10 @@ def import_(options: argparse.Namespace) -> int:
     if options.file == "-":
         if options.name is None:
             raise InvalidArgument("the NAME is missing: it is not known before the end of the file")
-        find(options).import_(sys.stdin.buffer, force=options.force)
+        make_container(options).import_(sys.stdin.buffer, force=options.force)
         return 0
     options.name = options.name or _imagefile.find_name(options.file)
-    find(options).import_(options.file, force=options.force)
+    make_container(options).import_(options.file, force=options.force)
     return 0
 
 

@@ -8,15 +8,15 @@ import argparse
 import os
 import sys
 
-from redock._arguments import add_options, add_verb
+from redock._arguments import ONE_NAME, add_name, add_options, add_verb
 from redock._session import become, become_session
+from redock.commands._several import log, make_container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from redock._arguments import Parser
     from redock._copy import Files
     from redock._forward import Forward
-    from redock.api import Container
 
 __all__ = ["add"]
 
@@ -52,14 +52,14 @@ def add(verbs: argparse._SubParsersAction[Parser]) -> None:
     add_forward(verbs)
     verb = add_verb(verbs, "open", open_editor, "Open a machine in an editor.")
     verb.intermixed = True
-    verb.add_argument("name", metavar="NAME", help="TAG or REPOSITORY:TAG")
-    verb.add_argument("path", metavar="PATH", nargs="?", default="/root", help="what to open")
+    add_name(verb)
+    verb.add_argument("path", metavar="PATH", nargs="?", help="what to open (default: /root)")
     verb.add_argument(
         "--editor", metavar="E", help="code, codium, cursor, windsurf, zed, emacs or ssh"
     )
     verb.add_argument("--print", action="store_true", help="print addresses, open nothing")
     verb = add_verb(verbs, "wait", wait, "Wait until a machine can be reached.")
-    verb.add_argument("name", metavar="NAME", help="TAG or REPOSITORY:TAG")
+    add_name(verb)
     add_options(verb, "-t", again=True)
     verb.add_argument(
         "--for",
@@ -76,13 +76,15 @@ def add_command(verb: argparse.ArgumentParser) -> None:
 
     :param verb: The parser of a command.
     """
-    verb.add_argument("name", metavar="NAME", help="TAG or REPOSITORY:TAG")
-    verb.add_argument(
+    verb.add_argument("name", metavar="NAME", help=ONE_NAME)
+    command = verb.add_argument(
         "command",
         metavar="COMMAND",
         nargs=argparse.REMAINDER,
         help="one word is text for the shell there, several are passed as they are",
     )
+    # Python 3.11 says so of all that remains.
+    command.required = False
 
 
 def add_places(verb: argparse.ArgumentParser, text: str) -> None:
@@ -105,7 +107,7 @@ def add_forward(verbs: argparse._SubParsersAction[Parser]) -> None:
     text = "Make ports lead into a machine while it runs."
     verb = add_verb(verbs, "forward", forward, text)
     verb.intermixed = True
-    verb.add_argument("name", metavar="NAME", help="TAG or REPOSITORY:TAG")
+    verb.add_argument("name", metavar="NAME", help=ONE_NAME)
     verb.add_argument(
         "ports",
         metavar="PORT",
@@ -119,19 +121,6 @@ def add_forward(verbs: argparse._SubParsersAction[Parser]) -> None:
     what.add_argument("--background", action="store_true", help="return, and keep them")
     what.add_argument("--list", action="store_true", help="print those there are")
     what.add_argument("--cancel", action="store_true", help="end these, or all there are")
-
-
-def make_container(name: str, options: argparse.Namespace) -> Container:
-    """
-    Make the container for a name on the command line.
-
-    :param name: The name.
-    :param options: The command line.
-    :returns: The container.
-    """
-    from redock.api import Container
-
-    return Container(name, timeout=options.timeout)
 
 
 def command_of(options: argparse.Namespace) -> list[str]:
@@ -152,7 +141,7 @@ def shell(options: argparse.Namespace) -> int:
     :param options: The command line.
     :returns: Does not return: the process becomes ``ssh``.
     """
-    container = make_container(options.name, options)
+    container = make_container(options)
     container.bring_up()
     become_session(container.ssh_alias, options.command)
 
@@ -168,7 +157,7 @@ def execute(options: argparse.Namespace) -> int:
     from redock._exec import Exec
     from redock.commands import _terminal
 
-    container = make_container(options.name, options)
+    container = make_container(options)
     words = words_of(command_of(options) or [LOGIN])
     machine = container._running()
     person = _terminal.all_terminals(0, 1)
@@ -225,7 +214,7 @@ def files_of(place: str, options: argparse.Namespace) -> tuple[Files | None, str
     from redock._copy import split_place
 
     name, path = split_place(place)
-    return (make_container(name, options)._files() if name is not None else None), path
+    return (make_container(options, name)._files() if name is not None else None), path
 
 
 def sync(options: argparse.Namespace) -> int:
@@ -250,7 +239,7 @@ def sync(options: argparse.Namespace) -> int:
     )
     if (source_name is None) == (target_name is None):
         raise InvalidArgument("exactly one of the two has to be in a machine: write NAME:PATH")
-    container = make_container(source_name or target_name or "", options)
+    container = make_container(options, source_name or target_name)
     container.bring_up()
     more = ["--delete"] if options.delete else []
     more += [f"--exclude={pattern}" for pattern in options.exclude]
@@ -277,7 +266,7 @@ def forward(options: argparse.Namespace) -> int:
         return list_forwards(options) if options.list else cancel_forwards(options)
     if not wanted:
         raise InvalidArgument("name the ports to forward, for instance 8080:80")
-    container = make_container(options.name, options)
+    container = make_container(options)
     container.bring_up()
     made: list[Forward] = []
     try:
@@ -311,7 +300,7 @@ def list_forwards(options: argparse.Namespace) -> int:
     """
     from redock._forward import find_forwards
 
-    machine = make_container(options.name, options)._present()
+    machine = make_container(options)._present()
     for _, instance, ports in find_forwards():
         if instance == machine.instance:
             print(ports.describe(machine.alias))
@@ -328,7 +317,7 @@ def cancel_forwards(options: argparse.Namespace) -> int:
     from redock._forward import cancel, find_forwards, parse_ports
     from redock.errors import RedockError
 
-    container = make_container(options.name, options)
+    container = make_container(options)
     machine = container._present()
     listen = {parse_ports(text, reverse=options.reverse).listen for text in options.ports}
     ended = set()
@@ -351,9 +340,12 @@ def open_editor(options: argparse.Namespace) -> int:
     :returns: The exit status; that of the editor where one was found.
     """
     from redock import _editor, _include
-    from redock.commands._several import log
 
-    container = make_container(options.name, options)
+    if (options.name or "").startswith("/") and options.path is None:
+        # No name begins like that: it is the folder's machine that is meant.
+        options.name, options.path = None, options.name
+    options.path = options.path or "/root"
+    container = make_container(options)
     _editor.absolute(options.path)
     editor = options.editor or _editor.find_editor()
     if options.print or editor is None:
@@ -379,5 +371,5 @@ def wait(options: argparse.Namespace) -> int:
     :param options: The command line.
     :returns: The exit status.
     """
-    make_container(options.name, options).wait(options.condition)
+    make_container(options).wait(options.condition)
     return 0

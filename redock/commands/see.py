@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import sys
 
-from redock._arguments import add_verb, seconds
+from redock._arguments import ONE_NAME, add_name, add_verb, seconds
 from redock.commands import quick
+from redock.commands._several import make_container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ def add(verbs: argparse._SubParsersAction[Parser]) -> None:
     )
     text = "Show everything about a machine."
     verb = add_verb(verbs, "status", show_status, text, "--json", aliases=("info",))
-    verb.add_argument("name", metavar="NAME", help="TAG or REPOSITORY:TAG")
+    add_name(verb)
     verb = add_verb(verbs, "logs", show_logs, "Show the log of a machine, or of a service in it.")
-    verb.add_argument("name", metavar="NAME", help="TAG or REPOSITORY:TAG")
+    add_name(verb)
     verb.intermixed = True
     verb.add_argument(
         "service", nargs="?", metavar="SERVICE", help="a program that Supervisor looks after there"
@@ -55,7 +56,13 @@ def add(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb = add_verb(verbs, "top", show_top, text, "--json")
     verb.intermixed = True
     verb.add_argument(
-        "names", nargs="*", metavar="NAME", help="TAG or REPOSITORY:TAG (default: all that run)"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"{ONE_NAME} (default: the machine of the folder, else all that run)",
+    )
+    verb.add_argument(
+        "-a", "--all", action="store_true", help="all that run, in a project's folder, too"
     )
     verb.add_argument(
         "-d",
@@ -87,9 +94,7 @@ def show_status(options: argparse.Namespace) -> int:
     :param options: The command line.
     :returns: The exit status.
     """
-    from redock.api import Container
-
-    status = Container(options.name).status()
+    status = make_container(options).status()
     if options.json:
         import json
 
@@ -143,7 +148,11 @@ def option_in_words(option: tuple[str, object]) -> str:
     :param option: The name of the option, and its value.
     :returns: For instance ``ports 8080:80, 443:443``.
     """
+    from redock._sizes import brief_size
+
     name, value = option
+    if name == "memory" and isinstance(value, int):
+        value = brief_size(value)
     values = value if isinstance(value, (list, dict)) else [value]
     return f"{name} {', '.join(map(str, values))}"
 
@@ -155,9 +164,7 @@ def show_logs(options: argparse.Namespace) -> int:
     :param options: The command line.
     :returns: The exit status.
     """
-    from redock.api import Container
-
-    lines = Container(options.name).logs(
+    lines = make_container(options).logs(
         options.service, lines=options.lines, follow=options.follow
     )
     try:

@@ -362,7 +362,7 @@ MISTAKES = [
     (["heal", "{file}", "n1"], 2, "neither a file nor a cluster n1"),
     (["cp", "{file}", "a", "b"], 2, "neither place is in a node"),
     (["inventory", "{file}", "--format", "ansbile"], 2, "did you mean ansible?"),
-    (["destroy"], 2, "invalid choice"),
+    (["destroy"], 2, "there is no command"),
     ([], 2, "required"),
 ]
 

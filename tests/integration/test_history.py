@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from redock._commits import repository
 from redock._engine import KIND, Engine, label
 from redock._machines import find_machines, volume_name
+from redock._names import history_repository
 from redock.api import Commit, Container
 from redock.errors import EngineError, InvalidArgument, NoContainerRunning, NotFound, RedockError
 from redock.utils import get_ssh_public_key
@@ -110,7 +110,8 @@ def test_every_commit_is_kept_and_has_a_name(
         # What has a name is not dangling: "docker image prune" leaves it alone.
         assert (
             described
-            and f"{repository(machine.image.name)}:{commit.number}" in (described["RepoTags"])
+            and f"{history_repository(machine.image.name)}:{commit.number}"
+            in (described["RepoTags"])
         )
         assert described["Config"]["Labels"][label("squashed")] == ""
     assert base not in {each.id for each in machine.history()}

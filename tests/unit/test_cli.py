@@ -52,6 +52,33 @@ def test_a_command_is_described_alike_when_the_others_are_left_out(verb: str) ->
     assert described(cli.make_parser(verb)) == described(cli.make_parser())
 
 
+@pytest.mark.parametrize(
+    ("words", "meant", "program"),
+    [
+        (["statsu", "web"], "status", "redock"),
+        (["cluster", "snapshto"], "snapshot", "redock cluster"),
+    ],
+)
+def test_a_command_that_does_not_exist_is_answered_with_the_nearest(
+    words: list[str], meant: str, program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.run(words)
+    assert caught.value.code == 2
+    line = capsys.readouterr().err
+    assert line.startswith("redock: there is no command ") and line.count("\n") == 1
+    assert line.endswith(f", did you mean '{meant}'? (see '{program} --help')\n")
+
+
+@pytest.mark.parametrize("verb", ["ssh", "shell", "exec"])
+def test_of_a_session_only_the_name_is_missed(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.run([verb])
+    assert "required: NAME (see" in capsys.readouterr().err
+
+
 def test_help_is_there_for_every_command() -> None:
     verbs = ["start", "commit", "kill", "delete", "ssh-config", "doctor"]
     for command, done in run_many([["--help"], *([verb, "--help"] for verb in verbs)]):

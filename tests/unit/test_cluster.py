@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redock._engine import KIND, Engine, label
-from redock.cluster import Cluster, NodeSpec, _boot, _netfault, _network, _process
+from redock.cluster import Cluster, NodeSpec, _boot, _netfault, _network, _node, _process
 from redock.cluster._boot import Place
 from redock.cluster._images import fingerprint
 from redock.cluster._node import Node
@@ -28,7 +28,14 @@ from redock.cluster._spec import (
     read_spec,
 )
 from redock.cluster._timeline import Timeline
-from redock.errors import InvalidArgument, InvalidName, NetworkUnavailable, NotFound, SettingsError
+from redock.errors import (
+    InvalidArgument,
+    InvalidName,
+    NetworkUnavailable,
+    NotFound,
+    SettingsError,
+    Timeout,
+)
 
 # What a cluster is to be.
 
@@ -414,3 +421,16 @@ def test_a_timeline_keeps_what_happened_and_for_how_long() -> None:
     kept = [each.text for each in timeline.events]
     assert kept == ["s15", "s16", "r17", "s17", "r18", "s18", "r19", "s19"]
     assert timeline.forgotten == 17
+
+
+def test_a_failed_test_is_shown_where_it_asked_and_not_inside_of_us(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(self: Node, *command: str, **options: object) -> None:
+        raise Timeout("it did not end")
+
+    monkeypatch.setattr(Node, "run", run)
+    with pytest.raises(Timeout) as caught:
+        Node.succeed(Node.__new__(Node), "true")
+    assert str(_node.__file__) in {str(entry.path) for entry in caught.traceback}
+    assert {str(entry.path) for entry in caught.traceback.filter(caught)} == {__file__}

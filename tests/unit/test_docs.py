@@ -8,6 +8,7 @@ import doctest
 import importlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import redock
-from redock import _recipe, errors, utils
+from redock import _recipe, cli, errors, utils
 from redock._settings import SETTINGS
 from redock.cli import make_parser
 from redock.errors import RedockError
@@ -194,6 +195,21 @@ def test_every_exit_status_is_explained() -> None:
         if isinstance(status, int):
             assert re.search(rf"^{status}  ", page("errors"), re.MULTILINE), name
     assert RedockError.exit_code == 1
+
+
+def test_exit_statuses_are_the_same_everywhere() -> None:
+    known = {getattr(errors, name).exit_code for name in errors.__all__}
+    # That of several failures is the greatest of theirs.
+    statuses = {status for status in known if isinstance(status, int)}
+    statuses |= {0} | {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+    table = page("errors").partition("Exit statuses\n")[2].partition("Special cases")[0]
+    assert {int(each) for each in re.findall(r"^(\d+)  ", table, re.MULTILINE)} == statuses
+    manual = (DOCS / "redock.1").read_text(encoding="utf-8")
+    section = manual.partition(".SH EXIT STATUS")[2].partition(".SH ")[0]
+    entries = ", ".join(re.findall(r"^\.B (.*)$", section, re.MULTILINE))
+    assert {int(each) for each in entries.split(", ")} == statuses
+    epilog = cli.EPILOG.partition("Exit status:")[2]
+    assert {int(each) for each in re.findall(r"\d+", epilog)} == statuses
 
 
 def test_every_setting_is_explained() -> None:

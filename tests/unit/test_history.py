@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redock._changes import LIST, Change, Disk, Entry, compare, compare_texts, escape, fold, parse
-from redock._commits import Commit, History, choose, moment, repository
+from redock._commits import Commit, History, choose, moment
 from redock._engine import KIND, Engine, label
 from redock._image import Image
 from redock._machines import Machine, saved_changes, settle, successor, successor_name
 from redock._names import (
     REPOSITORY,
     container_name,
+    history_repository,
     is_reserved,
     split_container_name,
     split_image_name,
@@ -66,7 +67,7 @@ class Images(Engine):
         self.names[f"{repository}:{tag}"] = image
 
 
-OURS = repository("me:web")
+OURS = history_repository("me:web")
 
 
 def test_commits_have_numbers_that_are_given_once() -> None:
@@ -125,10 +126,10 @@ def test_a_commit_is_found_by_its_number_or_the_beginning_of_its_id() -> None:
 
 @pytest.mark.parametrize("name", ["me:web", "me:Web", "localhost:5000/a/b:c_D.e", "a" * 255 + ":b"])
 def test_the_repository_of_commits_is_one_and_reserved(name: str) -> None:
-    found = repository(name)
+    found = history_repository(name)
     assert REPOSITORY.fullmatch(found) and len(found) < 128
     assert is_reserved(found, "1") and not is_reserved("redock-history2", "x")
-    assert len({repository(each) for each in (name, name.upper(), name + "1")}) == 3
+    assert len({history_repository(each) for each in (name, name.upper(), name + "1")}) == 3
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01T00:00:00Z"])

@@ -14,6 +14,7 @@ from redock import _listing, api, cli
 from redock._engine import Engine
 from redock._listing import MachineInfo, list_machines, moment, to_the_second, words_of
 from redock._machines import volume_name
+from redock._names import history_repository
 from tests.unit.conftest import Server, run_python, run_redock
 
 Serve = Callable[[Callable[[socket.socket, bytes], None]], Server]
@@ -74,7 +75,11 @@ def engine(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Serve
 def test_every_field_is_filled_from_what_the_engine_says(engine: Callable[..., Server]) -> None:
     engine(
         machine(SizeRw=83426967),
-        images=[image("me:web"), image("me:web", "x:1"), image("me:web", "me:web")],
+        images=[
+            image("me:web"),
+            image("me:web", f"{history_repository('me:web')}:1"),
+            image("me:web", "me:web", f"{history_repository('me:web')}:2"),
+        ],
     )
     (found,) = list_machines()
     assert found.as_dict() == {
@@ -138,6 +143,20 @@ def test_a_list_is_of_the_user_s_machines_unless_all_are_asked_for(
     )
     assert (found["me:gone"].state, found["me:gone"].port) == ("saved", 0)
     assert (found["me:a"].commits, found["me:b"].commits) == (1, 0)
+
+
+def test_copies_are_counted_where_they_belong(engine: Callable[..., Server]) -> None:
+    """The label of a clone's or an import's disk is that of the machine it was made from."""
+    web, copy = history_repository("me:web"), history_repository("me:copy")
+    engine(
+        machine("me:web"),
+        images=[
+            image("me:web", "me:web", f"{web}:1"),
+            image("me:web", "me:copy", f"{copy}:1", "registry.example.org/web:1"),
+        ],
+    )
+    found = {each.name: (each.state, each.commits) for each in list_machines(everybody=True)}
+    assert found == {"me:web": ("running", 1), "me:copy": ("saved", 1)}
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,8 @@ def test_everything_is_said_in_words() -> None:
 
 
 def test_options_are_said_and_cannot_steer_the_terminal() -> None:
-    words = said(options={"ports": ["8080:80", "443"], "memory": 512, "env": {"A": 1}})
-    assert words["Options"] == "ports 8080:80, 443; memory 512; env A"
+    words = said(options={"ports": ["8080:80", "443"], "memory": 512 << 20, "env": {"A": 1}})
+    assert words["Options"] == "ports 8080:80, 443; memory 512m; env A"
     assert said(options={"user": "\x1b[2Jx"})["Options"] == "user  [2Jx"
     assert "Options" not in said()
 

@@ -17,7 +17,7 @@ from redock._engine import label
 from redock._links import MYSELF, Port, User, Volume, read_environment
 from redock._options import LIVE, REACHING, Options, describe
 from redock._preparation import command, environment_files, own_directories
-from redock._sizes import parse_cpus, parse_size
+from redock._sizes import brief_size, parse_cpus, parse_size
 from redock._ssh import HostEntry
 from redock.api import Container
 from redock.errors import EngineError, InvalidArgument, PortUnavailable, RedockError
@@ -682,3 +682,12 @@ def test_the_api_has_the_class() -> None:
     assert redock.api.Options is Options
     with pytest.raises(AttributeError):
         redock.api.Nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(512 << 20, "512m"), (1 << 30, "1g"), (1536 << 20, "1536m"), (2048, "2k"), (1000, "1000")],
+)
+def test_sizes_are_written_as_they_are_read(size: int, text: str) -> None:
+    assert brief_size(size) == text
+    assert parse_size(text) == size

@@ -14,6 +14,7 @@ from redock._links import Volume
 from redock._options import Options
 from redock._project import FILE, KEYS, TEMPLATE, Project, find_project, read_project
 from redock.api import Container
+from redock.commands import _top
 from redock.errors import SettingsError
 from tests.unit.conftest import as_nobody, run_many, run_redock
 
@@ -355,6 +356,100 @@ def test_commands_without_a_name_are_about_the_folders_machine(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("words", "method"),
+    [
+        ("status --json", "status"),
+        ("log --json", "history"),
+        ("logs -n 3", "logs"),
+        ("diff", "diff"),
+        ("diff --content /etc/hosts", "diff_file"),
+        ("export", "export"),
+        ("squash", "squash"),
+        ("stop", "stop"),
+        ("restart", "restart"),
+        ("pause", "pause"),
+        ("resume", "resume"),
+        ("wait --for stopped", "wait"),
+        ("open --print", "_present"),
+        ("open --print /srv", "_present"),
+    ],
+)
+def test_whatever_is_about_one_machine_is_about_the_folders(
+    words: str, method: str, write: Write, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asked(Exception):
+        pass
+
+    def ask(self: Container, *_: object, **__: object) -> None:
+        asked.append((self.image.name, self.hostname))
+        raise Asked
+
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(Container, method, ask)
+    monkeypatch.setattr("redock.commands.keep.warn_of_changes", lambda *_: None)
+    write('name = "shop:web"\nhostname = "www"\n')
+    monkeypatch.chdir(folder)
+    for name, expected in ([], ("shop:web", "www")), (["db"], ("me:db", "db")):
+        verb, *rest = words.split()
+        with pytest.raises(Asked):
+            cli.run(["-q", verb, *name, *rest])
+        assert asked.pop() == expected
+
+
+def test_a_path_to_open_is_no_name(
+    write: Write, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Container, "_present", lambda self: None)
+    write("")
+    monkeypatch.chdir(folder)
+    for words in (["/srv"], ["web", "/srv"]):
+        assert cli.run(["open", "--print", *words]) == 0
+        assert capsys.readouterr().out.endswith("ssh-remote+web-container/srv\n")
+
+
+@pytest.mark.parametrize(
+    "words", ["rollback", "ssh", "exec", "clone new", "rename new", "forward", "cp a"]
+)
+def test_what_would_be_ambiguous_wants_a_name(
+    words: str, write: Write, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("")
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as caught:
+        cli.run(words.split())
+    assert caught.value.code == 2
+
+
+def test_an_empty_name_is_none_of_the_folders(
+    write: Write, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody writes "$MACHINE", and the variable is not set."""
+    write("")
+    monkeypatch.chdir(folder)
+    for verb in ("status", "log", "logs", "diff", "wait", "open", "kill", "stop"):
+        assert cli.run(["-q", verb, ""]) == 2
+
+
+def test_top_shows_all_where_there_is_no_project_or_they_are_asked_for(
+    write: Write, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[list[str]] = []
+
+    def look(names: list[str], interval: float) -> Any:
+        looked.append(list(names))
+        return _top.Look({}, {}, {})
+
+    monkeypatch.setattr(_top, "look", look)
+    monkeypatch.chdir(folder)
+    assert cli.run(["top", "--json"]) == 0
+    write("")
+    for words in ([], ["-a"], ["db", "cache"]):
+        assert cli.run(["top", "--json", *words]) == 0
+    assert looked == [[], ["me:web"], [], ["me:db", "me:cache"]]
+    assert cli.run(["top", "--all", "db"]) == 2
+
+
 def test_variables_are_added_one_by_one(
     write: Write, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,7 +463,9 @@ def test_variables_are_added_one_by_one(
 
 
 def test_without_a_project_a_name_is_missed(home: Path) -> None:
-    for command, done in run_many([["start"], ["kill"], ["commit"], ["delete"]]):
+    for command, done in run_many(
+        [[verb] for verb in ("start", "kill", "status", "log", "diff", "export", "wait", "open")]
+    ):
         assert (done.returncode, done.stdout) == (2, ""), command
         assert done.stderr.startswith("redock: which machine? Give a NAME"), command
         assert done.stderr.count("\n") == 1

@@ -21,7 +21,7 @@ from redock._copy import landing, split_place
 from redock._forward import Ports, parse_ports
 from redock._reach import sync_command
 from redock.api import Container
-from redock.errors import InvalidArgument, NotFound, RedockError
+from redock.errors import InvalidArgument, NotFound, RedockError, Timeout
 from tests.unit.conftest import as_nobody, run_many
 
 # Commands.
@@ -583,3 +583,18 @@ def test_braces_in_a_pathname_stay(programs: Path) -> None:
 def test_a_condition_has_to_be_known(condition: str) -> None:
     with pytest.raises(InvalidArgument):
         Container("web").wait(condition)
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("ssh", "nobody could log in within 0.05 seconds; the machine is not there"),
+        ("port:80", "nothing listened on port 80 within 0.05 seconds; the machine is not there"),
+    ],
+)
+def test_a_wait_in_vain_says_for_what(
+    condition: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Container, "_find_machine", lambda self: None)
+    with pytest.raises(Timeout, match=f"^me:web: {words}$"):
+        Container("me:web").wait(condition, 0.05)

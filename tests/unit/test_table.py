@@ -41,6 +41,14 @@ def test_a_table_without_rows_is_its_header() -> None:
     assert render(["NAME", "STATE"], []) == "NAME  STATE\n"
 
 
+def test_a_date_is_no_date_when_half_of_it_is_missing() -> None:
+    rows = [["2026-11-25 09:36:10", "to everybody", "in use, next start"]]
+    for columns, shown in ((51, True), (45, True), (39, True), (30, True), (18, False)):
+        text = render(["WHEN", "MESSAGE", "NOTE"], rows, columns=columns, whole=["WHEN"])
+        assert (rows[0][0] in text) == shown, columns
+        assert max(map(len, text.splitlines())) <= columns
+
+
 def test_colours_do_not_move_columns() -> None:
     rows: list[list[str | Cell]] = [[Cell("up", "green"), "x"], [Cell("stopped"), "y"]]
     plain = render(["STATE", "MORE"], rows)
