@@ -206,7 +206,7 @@ def count_commits(images: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     :param images: The engine's summaries of images that were committed.
     :returns: How many there are, by the name of the machine.
     """
-    from redock._names import history_repository
+    from redock._names import HISTORY, history_repository
 
     tags = [tag for image in images for tag in image.get("RepoTags") or ()]
     kept: dict[str, int] = {}
@@ -215,6 +215,9 @@ def count_commits(images: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         kept[repository] = kept.get(repository, 0) + 1
     names = {(image.get("Labels") or {}).get(label("name"), "") for image in images}
     # What has a machine's name only was saved by a redock that kept no history.
+    if not any(repository.startswith(f"{HISTORY}/") for repository in kept):
+        # What makes names of repositories takes longer to load than all of this.
+        return {name: int(name in tags) for name in names.union(tags)}
     return {
         name: kept.get(history_repository(name), int(name in tags)) for name in names.union(tags)
     }
@@ -236,7 +239,7 @@ def saved_names(images: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, A
         for tag in tags:
             # Others may have given it names, too.
             mine = tag == (image.get("Labels") or {}).get(label("name"))
-            if mine or history_repository(tag) in known:
+            if mine or (known and history_repository(tag) in known):
                 found[tag] = image
     return found
 
