@@ -9,8 +9,9 @@ from here. Everything else (pulls, imports, TLS) is the SDK's work, see
 
 from __future__ import annotations
 
+# What the module socket adds is not used here and takes longer to load than a list of machines.
+import _socket as socket
 import contextlib
-import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ logger = logging.getLogger("redock.tidy")
 
 #: Seconds in which whoever makes something refers to it, too.
 YOUNG = 600.0
-#: What the label ``io.redock.kind`` of disks says that have no name for a moment and are needed.
-MOVING = "moving"
+#: What the label ``io.redock.kind`` of disks and containers says that are only looked at.
+SCRATCH = "scan"
 
 
 class Leftover:
@@ -165,7 +165,7 @@ def lost_containers(survey: Survey) -> Iterator[Leftover]:
     """
     for each in survey.containers:
         kind = labels_of(each).get(KIND)
-        if kind in ("build", "scan") and each["State"] != "running" and survey.is_settled(each):
+        if kind in ("build", SCRATCH) and each["State"] != "running" and survey.is_settled(each):
             yield Leftover(
                 "container",
                 each["Names"][0].lstrip("/"),
@@ -216,7 +216,8 @@ def lost_volumes(survey: Survey) -> Iterator[Leftover]:
 
 def lost_images(survey: Survey) -> Iterator[Leftover]:
     """
-    Find images without a name, unfinished ones, and snapshots of clusters that have gone.
+    Find copies that were made to be looked at, unfinished disks, and snapshots of clusters that
+    have gone.
 
     :param survey: What there is.
     :returns: Yields them.
@@ -225,15 +226,26 @@ def lost_images(survey: Survey) -> Iterator[Leftover]:
         if each["Id"] in survey.used_images or not survey.is_settled(each):
             continue
         kind, names = labels_of(each).get(KIND), real_names(each)
-        if kind == MOVING:
-            # The disk of a machine that is between two containers, perhaps somebody else's.
+        # Images that others make of ours have the same labels, but not the names.
+        if not names and kind == SCRATCH:
+            yield image(survey, each, "whoever made it was interrupted")
+        elif not names:
             continue
-        if not names:
-            yield image(survey, each, "a newer one has its name")
-        elif kind == "snapshot" and labels_of(each).get(label("cluster")) not in survey.clusters:
-            yield image(survey, each, "its cluster has gone")
-        elif all(name.endswith("-building") and not is_being_built(name) for name in names):
+        elif all(name.startswith("redock-snapshot:") for name in names):
+            if labels_of(each).get(label("cluster")) not in survey.clusters:
+                yield image(survey, each, "its cluster has gone")
+        elif all(is_unfinished(name) and not is_being_built(name) for name in names):
             yield image(survey, each, "whoever provisioned it was interrupted")
+
+
+def is_unfinished(name: str) -> bool:
+    """
+    Check whether an image is a disk that was never finished.
+
+    :param name: The name of the image.
+    :returns: True when its name says so.
+    """
+    return name.startswith("redock-provisioned:") and name.endswith("-building")
 
 
 def is_being_built(name: str) -> bool:
@@ -336,7 +348,7 @@ def unused_caches(survey: Survey) -> Iterator[Leftover]:
             continue
         if any(name.endswith("-building") for name in names):
             continue
-        if labels_of(each).get(KIND) == "base":
+        if all(name.startswith("redock:base") for name in names):
             yield image(survey, each, "no machine is made from it; it is made anew when needed")
         elif all(name.startswith("redock-provisioned:") for name in names):
             yield image(survey, each, "no node is made from it; it is provisioned anew when needed")

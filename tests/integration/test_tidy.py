@@ -36,7 +36,7 @@ def test_what_nobody_uses_goes_and_everything_else_stays(
     kept.commit("one")
     assert kept.session.container_id and lost.session.container_id
     assert kept.session.instance and lost.session.instance
-    marks = [f"LABEL {KIND}=image {label('name')}={REPOSITORY}:none {label('instance')}="]
+    marks = [f"LABEL {KIND}=scan {label('name')}={REPOSITORY}:none {label('instance')}="]
     unnamed = engine.commit(kept.session.container_id, "", "", changes=marks)
     build = engine.create_container(
         new_name("build").replace(":", "-"), {"Image": unnamed, "Labels": {KIND: "scan"}}

@@ -80,7 +80,11 @@ THINGS: Things = {
         },
     ],
     "images": [
-        thing("image", "11"),
+        thing("scan", "11"),
+        # What somebody made of a machine's disk, of a snapshot, of the base image.
+        thing("image", "18"),
+        {**thing("snapshot", "19", cluster="gone"), "RepoTags": ["theirs:1"]},
+        {**thing("base", "20"), "RepoTags": ["theirs:2"]},
         {**thing("image", "12"), "RepoTags": ["me:web"]},
         thing("moving", "13"),
         {**thing("snapshot", "14", cluster="gone"), "RepoTags": ["redock-snapshot:14"]},
