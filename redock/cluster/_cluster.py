@@ -540,10 +540,14 @@ class Cluster(FaultVerbs):
 
         :returns: False when this process itself is changing the cluster: nobody else does then.
         """
-        if self.depth or not self.mutex.acquire(blocking=False):
+        if not self.mutex.acquire(blocking=False):
             return False
         try:
-            self.refresh()
+            if self.depth:
+                # In the middle of a change: what is half made is no news about faults.
+                _sharing.refresh(self, merging=False)
+            else:
+                self.refresh()
         finally:
             self.mutex.release()
         return True

@@ -97,13 +97,14 @@ def find_containers(cluster: Cluster) -> list[Summary]:
     return cluster.engine.containers({"label": [f"{label('cluster')}={cluster.name}"]})
 
 
-def refresh(cluster: Cluster, *, erasing: bool = True) -> dict[str, str]:
+def refresh(cluster: Cluster, *, erasing: bool = True, merging: bool = True) -> dict[str, str]:
     """
     See what other processes have done to a cluster.
 
     :param cluster: The cluster; its nodes are known, and its lock is held.
     :param erasing: Erase records of what is no longer so (default: yes; no where the lock is not
                     held).
+    :param merging: Learn which faults hold (default: yes).
     :returns: What state the nodes are in, by name.
     """
     found = find_containers(cluster)
@@ -121,7 +122,8 @@ def refresh(cluster: Cluster, *, erasing: bool = True) -> dict[str, str]:
             node.container_id, node.touched, node.at = system, True, None
         sight.states[node.name] = states.get(system, "gone")
     cluster.strays = find_strays(cluster, found)
-    merge(cluster, sight, erasing)
+    if merging:
+        merge(cluster, sight, erasing)
     return sight.states
 
 
