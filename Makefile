@@ -37,8 +37,9 @@ integration: $(VENV)/.development
 	scripts/with-engine tests/with-home $(BIN)/pytest tests/integration
 
 # The suites that show what clusters are for; most of the time they wait for the services in them.
+# That for pytest-testinfra is run by the integration tests, on nodes.
 examples: $(VENV)/.development
-	scripts/with-engine tests/with-home $(BIN)/pytest examples
+	scripts/with-engine tests/with-home $(BIN)/pytest examples --ignore=examples/testinfra_nodes
 
 docs: $(VENV)/.development
 	$(BIN)/sphinx-build -q -W -n -b html docs docs/_build/html

@@ -509,12 +509,17 @@ def two(home: Home) -> Iterator[Cluster]:
 
 def test_evidence_is_collected_from_nodes_in_any_state(two: Cluster, tmp_path: Path) -> None:
     two.nodes.run('echo "$(date -u +%FT%T.%N) $(hostname) is fine" >/var/log/app1.log')
-    base = two.snapshot("base")
     sizes = log_sizes(two)
     assert sizes == {(name, "/var/log/app1.log"): 41 for name in ("n1", "n2")}
     # Nobody notices that anything was collected: nothing has to be rewound.
-    assert two.collect(tmp_path / "quiet")
-    assert two.restore(base) == []
+    # Unless a packet of the network's own comes in between: somebody asks who has an address.
+    for attempt in range(5):
+        base = two.snapshot(f"base{attempt}")
+        assert two.collect(tmp_path / f"quiet{attempt}")
+        if two.restore(base) == []:
+            break
+    else:
+        pytest.fail("it was noticed that logs were collected")
     mark = two.timeline.now()
     two["n1"].succeed('echo "$(date -u +%FT%T.%N) error 17" >>/var/log/app1.log')
     two["n2"].succeed("ln -s app1.log /var/log/app2.log; echo no time >>/var/log/app1.log")
