@@ -55,7 +55,8 @@ def prune(options: argparse.Namespace) -> int:
     if not found:
         log().info("There is nothing that nobody uses")
         return 0
-    if options.dry_run:
+    # A program that wants a list gets one, and says "-y" where it wants more.
+    if options.dry_run or (options.json and not options.yes):
         return 0
     one = len(found) == 1
     asked = not options.yes and _ask.is_somebody_there()

@@ -128,6 +128,9 @@ def test_it_is_shown_before_it_is_taken_away(
     assert removed(server) == []
     assert cli.run(["prune", "--dry-run", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 6
+    assert cli.run(["prune", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 6
+    assert removed(server) == []
     assert cli.run(["prune", "-y"]) == 0
     assert removed(server) == ["1", "4", "21", "redock-def", "11", "redock-snapshot%3A14"]
     engine({})
