@@ -399,7 +399,8 @@ class Fitting:
         :returns: The value of its image's label.
         """
         if options.published:
-            logger.info("%s does not publish ports: they lead into %s", copy.image, self._container)
+            name = self._container.image.name
+            logger.info("%s does not publish ports: they lead into %s", copy.image.name, name)
         options = options.only("volumes", "user", "env", "memory", "cpus", "networks", "agent")
         text = options.text()
         if text:

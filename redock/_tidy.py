@@ -344,7 +344,7 @@ def unused_caches(survey: Survey) -> Iterator[Leftover]:
     """
     for each in survey.images:
         names = real_names(each)
-        if each["Id"] in survey.used_images or not names:
+        if each["Id"] in survey.used_images or not names or not survey.is_settled(each):
             continue
         if any(name.endswith("-building") for name in names):
             continue

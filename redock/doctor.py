@@ -8,11 +8,12 @@ import os
 import re
 import shutil
 import subprocess
+from functools import partial
 
 from redock import _include, _ssh
 from redock._engine import KIND, Engine
 from redock._files import path_in_home, read_bytes, redock_home, user_home
-from redock.errors import DockerUnavailable, RedockError, SSHConfigConflict
+from redock.errors import RedockError, SSHConfigConflict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,29 +83,41 @@ def examine() -> list[Finding]:
 
     :returns: What was found, in the order in which to mend it.
     """
-    examinations: list[Callable[[], Iterator[Finding]]] = [
-        examine_programs,
-        examine_home,
-        examine_settings,
-        examine_engine,
-        examine_group,
-        examine_base,
-        examine_ssh_config,
-        examine_disks,
-        examine_frozen,
-        examine_leftovers,
+    engine = Engine()
+    findings = [
+        *look("programs", examine_programs),
+        *look("redock's directory", examine_home),
+        *look("settings", examine_settings),
+        *look("SSH configuration", examine_ssh_config),
+        *look("group", partial(examine_group, engine)),
     ]
+    answered = look("engine", partial(examine_engine, engine))
+    findings += answered
+    if all(finding.good for finding in answered):
+        # Of one that does not answer there is nothing else to find out, after as long a wait each.
+        for what, examination in (
+            ("base image", examine_base),
+            ("engine's disk", examine_disk),
+            ("frozen containers", examine_frozen),
+            ("leftovers", examine_leftovers),
+        ):
+            findings += look(what, partial(examination, engine))
+    return findings
+
+
+def look(what: str, examination: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """
+    Look at one thing.
+
+    :param what: What it is, for the case that it cannot be looked at.
+    :param examination: Looks at it.
+    :returns: What was found.
+    """
     findings: list[Finding] = []
-    for examination in examinations:
-        try:
-            findings.extend(examination())
-        except DockerUnavailable as error:
-            # That has been said already, where the engine was looked at.
-            if examination is examine_engine:
-                findings.append(Finding("engine", False, str(error)))
-        except RedockError as error:
-            what = examination.__name__.removeprefix("examine_").replace("_", " ")
-            findings.append(Finding(what, False, str(error)))
+    try:
+        findings.extend(examination())
+    except RedockError as error:
+        findings.append(Finding(what, False, str(error)))
     return findings
 
 
@@ -156,9 +169,9 @@ def examine_version() -> Finding:
 
 def examine_home() -> Iterator[Finding]:
     """
-    Look at redock's directory.
+    Look at redock's directory and for room on its disk.
 
-    :returns: Yields one finding.
+    :returns: Yields a finding for each.
     """
     home = redock_home()
     expected = os.environ.get("REDOCK_HOME") or os.path.join(user_home(), ".redock")
@@ -171,6 +184,7 @@ def examine_home() -> Iterator[Finding]:
             f"{expected} cannot be used, {home} is used instead",
             "set REDOCK_HOME to a directory of yours",
         )
+    yield from room("redock's disk", home)
 
 
 def examine_settings() -> Iterator[Finding]:
@@ -190,13 +204,13 @@ def examine_settings() -> Iterator[Finding]:
     yield Finding("settings", True, path if os.path.exists(path) else f"none in {path}")
 
 
-def examine_engine() -> Iterator[Finding]:
+def examine_engine(engine: Engine) -> Iterator[Finding]:
     """
     Look at the container engine.
 
-    :returns: Yields one or two findings.
+    :param engine: The engine.
+    :returns: Yields one finding, and one for each known hole.
     """
-    engine = Engine()
     try:
         version = engine.version()
     except RedockError as error:
@@ -232,15 +246,16 @@ def examine_engine() -> Iterator[Finding]:
             )
 
 
-def examine_group() -> Iterator[Finding]:
+def examine_group(engine: Engine) -> Iterator[Finding]:
     """
     Find out by what right the user talks to the engine on this host.
 
+    :param engine: The engine.
     :returns: Yields one finding, or none for another engine.
     """
     import grp
 
-    path = Engine().endpoint.socket_path
+    path = engine.endpoint.socket_path
     if path is None or not os.path.exists(path):
         return
     group = os.stat(path).st_gid
@@ -258,38 +273,45 @@ def examine_group() -> Iterator[Finding]:
         yield Finding("group", True, f"not needed: {path} is yours to write")
 
 
-def examine_disks() -> Iterator[Finding]:
+def examine_disk(engine: Engine) -> Iterator[Finding]:
     """
-    Look for room on the disks.
+    Look for room on the disk of the engine.
 
-    :returns: Yields a finding a disk.
+    :param engine: The engine.
+    :returns: Yields one finding; none where the disk is not here or cannot be seen.
     """
-    engine = Engine()
-    places = {"redock's disk": redock_home()}
     if engine.endpoint.is_local:
-        places["engine's disk"] = str(engine.info().get("DockerRootDir") or "")
-    for what, path in places.items():
-        while path and not os.path.exists(path) and path != "/":
-            path = os.path.dirname(path)
-        try:
-            free = shutil.disk_usage(path).free
-        except OSError:
-            # No engine has to show its directory.
-            continue
-        words = f"{free / 1e9:.1f} GB free below {path}"
-        yield Finding(what, free >= LITTLE, words, "" if free >= LITTLE else "redock prune --all")
+        yield from room("engine's disk", str(engine.info().get("DockerRootDir") or ""))
 
 
-def examine_frozen() -> Iterator[Finding]:
+def room(what: str, path: str) -> Iterator[Finding]:
+    """
+    Look for room on a disk.
+
+    :param what: Whose disk it is.
+    :param path: A pathname on it, whether it is there or not.
+    :returns: Yields one finding, none where it cannot be seen.
+    """
+    while path not in ("", "/") and not os.path.exists(path):
+        path = os.path.dirname(path)
+    try:
+        free = shutil.disk_usage(path).free
+    except OSError:
+        return
+    words = f"{free / 1e9:.1f} GB free below {path}"
+    yield Finding(what, free >= LITTLE, words, "" if free >= LITTLE else "redock prune --all")
+
+
+def examine_frozen(engine: Engine) -> Iterator[Finding]:
     """
     Look for containers that the engine takes for running and whose processes are frozen.
 
     With cgroups of version 1 a command that is started at the moment of a pause stays frozen, and
     every removal on the engine waits for it.
 
+    :param engine: The engine.
     :returns: Yields a finding for each.
     """
-    engine = Engine()
     if not engine.endpoint.is_local:
         return
     for each in engine.containers({"label": [KIND], "status": ["running"]}):
@@ -305,15 +327,16 @@ def examine_frozen() -> Iterator[Finding]:
             )
 
 
-def examine_leftovers() -> Iterator[Finding]:
+def examine_leftovers(engine: Engine) -> Iterator[Finding]:
     """
     Look for what nobody uses any more.
 
+    :param engine: The engine.
     :returns: Yields one finding.
     """
     from redock import _tidy
 
-    count = len(_tidy.find_leftovers(Engine()))
+    count = len(_tidy.find_leftovers(engine))
     words = "1 thing" if count == 1 else f"{count} things"
     if count:
         yield Finding("leftovers", True, f"{words} that nobody uses any more", "redock prune")
@@ -321,15 +344,16 @@ def examine_leftovers() -> Iterator[Finding]:
         yield Finding("leftovers", True, "none")
 
 
-def examine_base() -> Iterator[Finding]:
+def examine_base(engine: Engine) -> Iterator[Finding]:
     """
     Look for the base image.
 
+    :param engine: The engine.
     :returns: Yields one finding.
     """
     from redock.base import find_ready_base
 
-    found = find_ready_base(Engine())
+    found = find_ready_base(engine)
     yield Finding(
         "base image", True, "ready" if found else "not made yet, the first start does that"
     )

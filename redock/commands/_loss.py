@@ -58,8 +58,12 @@ def describe_loss(container: Container) -> str:
     except RedockError as error:
         log().debug("%s", error)
         return "what changed since its last commit is lost, and it cannot be told what that is"
-    count = sum(1 for change in changes if change.kind != "directory" or change.change != "C")
+    # As "diff" counts: what is in a directory, and the directory only where nothing is.
+    count = sum(change.kind != "directory" for change in changes)
+    what = "file" if count else "directory"
+    count = count or sum(change.change != "C" for change in changes)
     if not count:
         return ""
-    files = "1 file" if count == 1 else f"{count} files"
-    return f"{files} changed since the last commit and will be lost"
+    plural = {"file": "files", "directory": "directories"}[what]
+    words = f"1 {what}" if count == 1 else f"{count} {plural}"
+    return f"{words} changed since the last commit and will be lost"

@@ -18,7 +18,7 @@ from .conftest import REPOSITORY, Home, command, new_name, redock, ssh
 
 @pytest.fixture
 def theirs() -> Iterator[str]:
-    """A volume and a container of somebody who knows nothing of redock."""
+    """A volume of somebody who knows nothing of redock."""
     name = new_name("theirs").replace(":", "-")
     command("docker", "volume", "create", name, check=True)
     yield name

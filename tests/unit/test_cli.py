@@ -410,6 +410,15 @@ def test_the_doctor_is_content_with_an_engine(serve: Serve) -> None:
     assert "28.3.3" in done.stdout
 
 
+def test_the_doctor_asks_an_engine_that_fails_only_once(serve: Serve) -> None:
+    server = serve(reply(b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n{}"))
+    done = run_redock("doctor", DOCKER_HOST=server.url)
+    assert done.returncode == 1
+    assert done.stdout.count("[!!]") == 1 and "[!!] engine: " in done.stdout
+    assert "leftovers" not in done.stdout
+    assert len(server.requests) == 1
+
+
 def test_the_doctor_names_the_group(sandbox: Path) -> None:
     done = run_redock("doctor", PATH="/nonexistent")
     assert done.returncode == 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 from datetime import UTC, datetime
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -25,6 +26,8 @@ from redock._names import (
     split_image_name,
 )
 from redock._progress import Progress, busy, counted, size
+from redock.api import Container
+from redock.commands._loss import describe_loss
 from redock.errors import EngineError, InvalidArgument, NotFound, RedockError
 from tests.unit.test_api import INSTANCE, summary
 
@@ -368,3 +371,25 @@ def test_somebody_who_waits_sees_that_work_goes_on(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Progress, "show", lambda line: seen.set())
     with busy("Working"):
         assert seen.wait(60)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ([], ""),
+        ([("directory", "C")], ""),
+        ([("directory", "D"), ("file", "D")], "1 file changed"),
+        ([("file", "M"), ("symlink", "A"), ("directory", "C")], "2 files changed"),
+        ([("directory", "A")], "1 directory changed"),
+        ([("directory", "A"), ("directory", "D")], "2 directories changed"),
+    ],
+)
+def test_a_loss_is_counted_as_a_difference_is(kinds: list[tuple[str, str]], words: str) -> None:
+    class Machine:
+        """One whose disk differs."""
+
+        def diff(self) -> list[Any]:
+            return [SimpleNamespace(kind=kind, change=change) for kind, change in kinds]
+
+    assert describe_loss(cast("Container", Machine())).startswith(words)
+    assert bool(describe_loss(cast("Container", Machine()))) == bool(words)
