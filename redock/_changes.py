@@ -18,7 +18,7 @@ import os
 import tarfile
 from dataclasses import dataclass, replace
 
-from redock._engine import KIND, frames, label
+from redock._engine import KIND, join_frames, label
 from redock._parallel import call_all
 from redock.errors import EngineError, InvalidArgument, NotFound, RedockError
 
@@ -155,7 +155,7 @@ class Disk:
         """
         _, stream = self.engine.begin_exec(self.id, command)
         try:
-            yield from frames(stream)
+            yield from join_frames(stream)
         except OSError as error:
             raise self.engine.connection_error(error, "list the files of the machine") from error
         finally:
@@ -176,7 +176,7 @@ class Disk:
             stream = engine.attach(container, "stdout")
             try:
                 engine.begin_start(container).result()
-                yield from frames(stream)
+                yield from join_frames(stream)
             except OSError as error:
                 raise engine.connection_error(error, "list the files of the image") from error
             finally:
@@ -431,7 +431,7 @@ def count_written(engine: Engine, container: str, since: float, until: float) ->
     try:
         _, stream = engine.begin_exec(container, command)
         try:
-            return sum(frame.count(b".") for frame in frames(stream))
+            return sum(piece.count(b".") for piece in join_frames(stream))
         finally:
             stream.close()
     except (OSError, RedockError):

@@ -467,21 +467,6 @@ class Engine:
             timeout=patience + 2 * PATIENCE,
         )
 
-    def stop_container(self, container: str, patience: int) -> None:
-        """
-        Stop a container in order; fine if it does not run.
-
-        :param container: Its name or id.
-        :param patience: Seconds its programs have before they are killed.
-        """
-        self.request(
-            "POST",
-            f"/containers/{quote(container)}/stop",
-            f"stop the container {short(container)}",
-            query={"t": patience},
-            timeout=patience + PATIENCE,
-        )
-
     def update_container(self, container: str, limits: Mapping[str, Any]) -> None:
         """
         Change the limits of a container, whether it runs or not.
@@ -1294,24 +1279,6 @@ def demultiplex(raw: bytes) -> Iterator[bytes]:
         yield raw[position + 8 : position + 8 + size]
         position += 8 + size
     yield raw[position:]
-
-
-def frames(stream: Iterable[bytes]) -> Iterator[bytes]:
-    """
-    Split what arrives from a container, piece by piece, into what it printed.
-
-    :param stream: Yields bytes of the format that :func:`demultiplex` explains.
-    :returns: Yields the pieces.
-    """
-    waiting = b""
-    for data in stream:
-        waiting += data
-        while len(waiting) >= 8:
-            size = 8 + int.from_bytes(waiting[4:8], "big")
-            if len(waiting) < size:
-                break
-            yield waiting[8:size]
-            waiting = waiting[size:]
 
 
 def printable(text: str) -> str:

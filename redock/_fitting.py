@@ -314,7 +314,7 @@ class Fitting:
         _connection.close_connection(machine.instance)
         if machine.state == "paused":
             engine.pause(machine.id, resume=True)
-        engine.stop_container(machine.id, STOP_PATIENCE)
+        engine.begin_stop(machine.id, STOP_PATIENCE).result()
         changes = ["LABEL " + " ".join(f"{label(each)}=" for each in _machines.BLANKED_LABELS)]
         changes += [f"LABEL {KIND}={MOVING}", f'CMD ["{_recipe.BOOT}"]']
         image = engine.commit(machine.id, "", "", changes=changes)

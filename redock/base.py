@@ -14,7 +14,7 @@ import logging
 import os
 
 from redock import _distribution, _recipe
-from redock._engine import KIND, Engine, failures, frames, label, printable
+from redock._engine import KIND, Engine, failures, join_frames, label, printable
 from redock._files import Lock, path_in_home
 from redock._machines import archive
 from redock._names import BASE_REPOSITORY, BASE_TAG, REPOSITORY, TAG, image_slug, shown
@@ -314,7 +314,7 @@ def lines_of(stream: Any) -> Any:
     text = ""
     # A letter may be split between two pieces.
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-    for data in frames(stream):
+    for data in join_frames(stream):
         text += decode(data)
         *lines, text = text.replace("\r", "\n").split("\n")
         yield from (printable(line) for line in lines if line.strip())

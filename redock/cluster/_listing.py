@@ -30,16 +30,18 @@ def list_clusters(engine: Engine) -> dict[str, list[str]]:
     :param engine: The engine.
     :returns: The names of their nodes, by the name of the cluster.
     """
-    return {each["name"]: [n["name"] for n in each["nodes"]] for each in describe_clusters(engine)}
+    described = describe_clusters(engine, faults=False)
+    return {each["name"]: [node["name"] for node in each["nodes"]] for each in described}
 
 
-def describe_clusters(engine: Engine) -> list[dict[str, Any]]:
+def describe_clusters(engine: Engine, *, faults: bool = True) -> list[dict[str, Any]]:
     """
     Describe the clusters there are, of all users.
 
     It is done without a lock, so that it works while somebody changes them.
 
     :param engine: The engine.
+    :param faults: Look for the faults that hold, in every node (default: yes).
     :returns: For each its name, its nodes (state, address, alias, port), the faults that hold (not
               known of another user's), and whose it is: the number of the user, and of the process
               it goes with (None: it stays); plain values that JSON can express.
@@ -64,7 +66,7 @@ def describe_clusters(engine: Engine) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "nodes": sorted(nodes, key=lambda node: str(node["name"])),
-                "faults": find_faults(engine, name) if user == os.getuid() else [],
+                "faults": find_faults(engine, name) if faults and user == os.getuid() else [],
                 "user": user,
                 "process": int(process.partition(":")[0]) if process else None,
             }

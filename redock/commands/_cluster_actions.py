@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 
 from redock.commands import _cluster_output, _clusters, _everywhere
+from redock.commands._output import print_json
 from redock.commands._several import log
 
 TYPE_CHECKING = False
@@ -51,7 +52,7 @@ def up(options: argparse.Namespace) -> int:
     cluster.start()
     with _clusters.closing(cluster):
         if options.json:
-            _cluster_output.print_json(cluster.status())
+            print_json(cluster.status())
         else:
             _cluster_output.print_ways(cluster, options.quiet)
     return 1 if cluster.differences() else 0
@@ -70,7 +71,7 @@ def status(options: argparse.Namespace) -> int:
     with _clusters.open_cluster(options) as (cluster, _):
         described = {**cluster.status(), "process": cluster.goes_with}
         if options.json:
-            _cluster_output.print_json(described)
+            print_json(described)
         elif options.quiet:
             print("\n".join(cluster.nodes.names))
         else:
@@ -88,7 +89,7 @@ def down(options: argparse.Namespace) -> int:
     name = _clusters.name_of(options)
     done = _clusters.take_down(name, options.force)
     if options.json:
-        _cluster_output.print_json({"name": name, "removed": done})
+        print_json({"name": name, "removed": done})
     else:
         log().info("Cluster %s %s", name, "is down" if done else "is not there: nothing to do")
     return 0
@@ -129,7 +130,7 @@ def execute(options: argparse.Namespace) -> int:
     :returns: The greatest status of all nodes.
     """
     if not options.command:
-        raise _clusters.usage(options, "give a command behind --")
+        raise _clusters.usage("give a command behind --")
     with _clusters.open_cluster(options) as (cluster, names):
         chosen = cluster.choose(names) if names else list(cluster.nodes)
         return _everywhere.run(chosen, options.command, as_json=options.json)
@@ -158,7 +159,7 @@ def logs(options: argparse.Namespace) -> int:
         chosen = cluster.choose(names) if names else list(cluster.nodes)
         texts = {n.name: cluster.engine.logs(n.container_id, options.lines) for n in chosen}
         if options.json:
-            _cluster_output.print_json(texts)
+            print_json(texts)
         else:
             _everywhere.print_texts(texts)
     return 0
@@ -177,7 +178,7 @@ def snapshot(options: argparse.Namespace) -> int:
     with _clusters.open_cluster(options) as (cluster, names):
         made = cluster.snapshot(_clusters.at_most_one(names, "NAME"))
         if options.json:
-            _cluster_output.print_json(_cluster_output.about_snapshot(made))
+            print_json(_cluster_output.about_snapshot(made))
         else:
             print(made.name)
     return 0
@@ -193,7 +194,7 @@ def snapshots(options: argparse.Namespace) -> int:
     with _clusters.open_cluster(options) as (cluster, _):
         found = list(cluster.snapshots().values())
         if options.json:
-            _cluster_output.print_json([_cluster_output.about_snapshot(each) for each in found])
+            print_json([_cluster_output.about_snapshot(each) for each in found])
         elif options.quiet:
             print("".join(f"{each.name}\n" for each in found), end="")
         else:
@@ -213,7 +214,7 @@ def restore(options: argparse.Namespace) -> int:
         name = _clusters.at_most_one(names, "NAME") or _clusters.newest(cluster)
         booted = cluster.restore(name)
         if options.json:
-            _cluster_output.print_json({"snapshot": name, "booted": booted})
+            print_json({"snapshot": name, "booted": booted})
         else:
             log().info("Cluster %s is back at snapshot %s", cluster.name, name)
     return 0

@@ -5,53 +5,27 @@ What is printed about clusters.
 from __future__ import annotations
 
 import os
-import sys
 
+from redock.commands._output import print_json, print_table
 from redock.commands._several import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
-    from redock._table import Cell
     from redock.cluster import Cluster, Snapshot
 
 __all__ = [
     "about_snapshot",
     "print_all",
-    "print_json",
     "print_snapshots",
     "print_status",
     "print_ways",
 ]
 
 COLORS = {"running": "green", "paused": "yellow", "exited": "red", "gone": "red"}
-
-
-def print_json(data: Any) -> None:
-    """
-    Print a document.
-
-    :param data: Plain values.
-    """
-    import json
-
-    print(json.dumps(data, indent=2))
-
-
-def print_table(header: Sequence[str], rows: Iterable[Sequence[str | Cell]]) -> None:
-    """
-    Print a table.
-
-    :param header: The names of the columns.
-    :param rows: The cells of each row.
-    """
-    from redock._table import render, use_color, width
-
-    color, columns = use_color(sys.stdout), width(sys.stdout)
-    sys.stdout.write(render(header, list(rows), color=color, columns=columns))
 
 
 def print_ways(cluster: Cluster, quiet: int) -> None:

@@ -111,7 +111,7 @@ def describe(options: argparse.Namespace) -> Cluster:
     :raises SettingsError: The file makes no sense.
     """
     place, rest = split(options.words)
-    nothing_more(options, rest)
+    nothing_more(rest)
     settings = {"keep": True, "standbys": False, "timeout": options.timeout}
     if not is_file(place):
         found = Cluster.find(place)
@@ -174,31 +174,29 @@ def name_of(options: argparse.Namespace) -> str:
     :returns: The name.
     """
     place, rest = split(options.words)
-    nothing_more(options, rest)
+    nothing_more(rest)
     return read(place).name if is_file(place) else place
 
 
-def usage(options: argparse.Namespace, message: str) -> InvalidArgument:
+def usage(message: str) -> InvalidArgument:
     """
-    Say that something is missing on the command line.
+    Say that something on the command line is missing, or too much.
 
-    :param options: The command line.
     :param message: What.
     :returns: The error to raise.
     """
     return InvalidArgument(f"{message} (see 'redock cluster --help')")
 
 
-def nothing_more(options: argparse.Namespace, words: Sequence[str]) -> None:
+def nothing_more(words: Sequence[str]) -> None:
     """
     Make sure nothing stands on the command line that nobody would look at.
 
-    :param options: The command line.
     :param words: What follows the cluster.
     :raises InvalidArgument: Something does.
     """
     if words:
-        raise usage(options, f"there is neither a file nor a cluster {words[0]}")
+        raise usage(f"there is neither a file nor a cluster {words[0]}")
 
 
 def exactly(words: list[str], count: int, what: str) -> list[str]:
@@ -212,7 +210,7 @@ def exactly(words: list[str], count: int, what: str) -> list[str]:
     :raises InvalidArgument: There are more or fewer.
     """
     if len(words) != count:
-        raise InvalidArgument(f"give FILE and {what} (see 'redock cluster --help')")
+        raise usage(f"give FILE and {what}")
     return words
 
 
@@ -226,7 +224,7 @@ def at_most_one(words: list[str], what: str) -> str | None:
     :raises InvalidArgument: There are more.
     """
     if len(words) > 1:
-        raise InvalidArgument(f"give FILE and at most one {what} (see 'redock cluster --help')")
+        raise usage(f"give FILE and at most one {what}")
     return words[0] if words else None
 
 
@@ -298,12 +296,12 @@ def do_faults(
     """
     with open_cluster(options, needs) as (cluster, words):
         if needs and not words:
-            raise usage(options, "name the nodes")
+            raise usage("name the nodes")
         if not needs:
-            nothing_more(options, words)
+            nothing_more(words)
         faults = function(cluster, words)
         if options.json:
-            from redock.commands._cluster_output import print_json
+            from redock.commands._output import print_json
 
             print_json([fault.summary() for fault in faults])
         elif not options.quiet:

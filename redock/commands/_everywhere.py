@@ -124,7 +124,7 @@ def run(nodes: Sequence[Node], command: Sequence[str], *, as_json: bool) -> int:
             if task.process.poll() is None:
                 task.process.terminate()
     if as_json:
-        from redock.commands._cluster_output import print_json
+        from redock.commands._output import print_json
 
         print_json({node.name: results[node.name] for node in nodes})
     return max(int(str(each["status"])) for each in results.values())

@@ -81,9 +81,9 @@ def main(options: argparse.Namespace) -> int:
         return watch(names, options.delay)
     found = look(names, ONCE)
     if options.json:
-        import json
+        from redock.commands._output import print_json
 
-        print(json.dumps(list(as_documents(found)), indent=2))
+        print_json(list(as_documents(found)))
     elif found.processes or not found.errors:
         sys.stdout.write(lay_out(found, _table.width(sys.stdout)))
     sys.stdout.flush()

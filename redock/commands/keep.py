@@ -8,12 +8,12 @@ import sys
 
 from redock._arguments import ONE_NAME, add_name, add_names, add_verb
 from redock.commands._loss import agreed, describe_loss
+from redock.commands._output import print_json, print_table
 from redock.commands._several import for_each, log, make_container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
     from typing import Any
 
     from redock._arguments import Parser
@@ -138,6 +138,7 @@ def show_log(options: argparse.Namespace) -> int:
         ["#", "ID", "WHEN", "SIZE", "LAYERS", "AUTHOR", "MESSAGE", "NOTE"],
         [commit_row(commit) for commit in commits],
         right=["#", "SIZE", "LAYERS"],
+        whole=["ID", "WHEN"],
     )
     return 0
 
@@ -179,40 +180,6 @@ def commit_fields(commit: Commit) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {**asdict(commit), "created": commit.created.isoformat()}
-
-
-def print_json(document: object) -> None:
-    """
-    Print a document for a program.
-
-    :param document: What becomes JSON.
-    """
-    import json
-
-    print(json.dumps(document, indent=2))
-
-
-def print_table(
-    header: Sequence[str], rows: Sequence[Sequence[str | Cell]], right: Sequence[str]
-) -> None:
-    """
-    Print a table for a person.
-
-    :param header: The names of the columns.
-    :param rows: The cells.
-    :param right: The columns that are aligned on the right.
-    """
-    from redock._table import render, use_color, width
-
-    text = render(
-        header,
-        rows,
-        right=right,
-        color=use_color(sys.stdout),
-        columns=width(sys.stdout),
-        whole=["ID", "WHEN"],
-    )
-    print(text, end="")
 
 
 def diff(options: argparse.Namespace) -> int:

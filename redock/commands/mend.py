@@ -63,9 +63,9 @@ def examine(options: argparse.Namespace) -> int:
 
     findings = doctor.examine()
     if options.json:
-        import json
+        from redock.commands._output import print_json
 
-        print(json.dumps([each.values() for each in findings], indent=2))
+        print_json([each.values() for each in findings])
     else:
         for finding in findings:
             print(finding)

@@ -96,9 +96,9 @@ def show_status(options: argparse.Namespace) -> int:
     """
     status = make_container(options).status()
     if options.json:
-        import json
+        from redock.commands._output import print_json
 
-        print(json.dumps(status.as_dict(), indent=2))
+        print_json(status.as_dict())
         return 0
     from redock import _table
 

@@ -81,9 +81,9 @@ def show(options: argparse.Namespace) -> None:
     if options.key is not None:
         found = {options.key: found[options.key]}
     if options.json:
-        import json
+        from redock.commands._output import print_json
 
-        print(json.dumps({key: value._asdict() for key, value in found.items()}, indent=2))
+        print_json({key: value._asdict() for key, value in found.items()})
     elif options.action == "get":
         for each in found.values():
             print(in_one_line(each.value, "\n"))

@@ -4,9 +4,8 @@ Taking away what nobody uses: ``prune``.
 
 from __future__ import annotations
 
-import sys
-
 from redock._arguments import add_options, add_verb
+from redock.commands._output import print_json, print_table
 from redock.commands._several import log
 
 TYPE_CHECKING = False
@@ -47,11 +46,9 @@ def prune(options: argparse.Namespace) -> int:
 
     found = _tidy.find_leftovers(Engine(), caches=options.all)
     if options.json:
-        import json
-
-        print(json.dumps([each.values() for each in found], indent=2))
+        print_json([each.values() for each in found])
     elif found:
-        print(show(found))
+        show(found)
     if not found:
         log().info("There is nothing that nobody uses")
         return 0
@@ -70,28 +67,15 @@ def prune(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def show(found: Sequence[Leftover]) -> str:
+def show(found: Sequence[Leftover]) -> None:
     """
-    Lay out what nobody uses.
+    Print what nobody uses.
 
     :param found: What was found.
-    :returns: A table.
     """
-    from redock import _table
+    from redock._table import bytes_in_words, plain
 
     rows = [
-        [
-            each.kind,
-            _table.plain(each.name),
-            _table.bytes_in_words(each.size) if each.size else "",
-            _table.plain(each.why),
-        ]
-        for each in found
+        [each.kind, plain(each.name), bytes_in_words(each.size), plain(each.why)] for each in found
     ]
-    return _table.render(
-        ["KIND", "NAME", "SIZE", "WHY"],
-        rows,
-        right=["SIZE"],
-        color=_table.use_color(sys.stdout),
-        columns=_table.width(sys.stdout),
-    ).rstrip()
+    print_table(["KIND", "NAME", "SIZE", "WHY"], rows, right=["SIZE"])
