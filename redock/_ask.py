@@ -29,7 +29,7 @@ def confirm(question: str) -> bool:
     :param question: The question, one line.
     :returns: True for yes. Everything else is no: another answer, none, an interrupt.
     """
-    from redock._engine import printable
+    from redock._printed import printable
     from redock._progress import Progress
 
     if Progress.hide is not None:

@@ -18,8 +18,9 @@ import os
 import tarfile
 from dataclasses import dataclass, replace
 
-from redock._engine import KIND, join_frames, label
+from redock._engine import KIND, label
 from redock._parallel import call_all
+from redock._printed import join_frames
 from redock.errors import EngineError, InvalidArgument, NotFound, RedockError
 
 TYPE_CHECKING = False

@@ -15,9 +15,11 @@ import subprocess
 import tempfile
 import threading
 
-from redock._engine import Engine, failures, printable
+from redock._engine import Engine
+from redock._printed import printable
 from redock._process import quote
 from redock._progress import detail, step
+from redock._sdk import failures
 from redock._settings import setting
 from redock.errors import BaseImageFailed, ImageUnavailable, last_lines
 from redock.utils import check_mirror, select_ubuntu_mirror

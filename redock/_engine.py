@@ -1,9 +1,5 @@
 """
-The container engine: where it is, what redock asks of it, what its errors mean.
-
-This is the only module that knows the Docker SDK. Plain requests to an engine
-on a local socket do not need it (see :mod:`redock._http`); it is loaded for
-engines that are reached otherwise and for the long streams (pulls, imports).
+The container engine: what redock asks of it, a method a request.
 
 API: https://docs.docker.com/reference/api/engine/
 """
@@ -12,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 
 from redock import _http
-from redock._endpoint import Endpoint, check, find_endpoint
-from redock._http import quote, urlencode
+from redock._http import PATIENCE, quote, urlencode
 from redock._log import LateLogger
+from redock._printed import demultiplex, printable
+from redock._transport import COMMIT_PATIENCE, Pending, Transport
 from redock.errors import DockerUnavailable, EngineError, NotFound
 
 TYPE_CHECKING = False
@@ -26,31 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any, ClassVar
 
-    import docker
-
-    from redock._tunnel import Tunnel
-
-__all__ = [
-    "KIND",
-    "LABEL",
-    "Endpoint",
-    "Engine",
-    "Pending",
-    "find_endpoint",
-    "label",
-]
+__all__ = ["KIND", "LABEL", "Engine", "label"]
 
 logger = LateLogger(__name__)
 
 #: The name space of all labels redock puts on what it makes.
 LABEL = "io.redock."
 KIND = LABEL + "kind"
-#: Seconds of silence after which the engine counts as hung.
-PATIENCE = 60.0
 #: Seconds to try to freeze a container that is busy.
 FREEZING = 10.0
-#: Seconds a commit may take: the time grows with what changed.
-COMMIT_PATIENCE = 3600.0
 #: Seconds the removal of an image may take: its layers are deleted file by file.
 REMOVAL_PATIENCE = 600.0
 
@@ -65,317 +45,15 @@ def label(name: str) -> str:
     return LABEL + name
 
 
-class Pending:
-    """
-    A request under way.
-
-    :param engine: The engine it was sent to.
-    :param request: The request, or the answer when the transport had to wait for it.
-    :param what: What was asked, for messages.
-    """
-
-    def __init__(self, engine: Engine, request: _http.Request | _http.Response, what: str) -> None:
-        self.engine = engine
-        self.request = request
-        self.what = what
-
-    def result(self) -> Any:
-        """
-        Wait for the answer.
-
-        :returns: The decoded JSON body, None when there is none.
-        :raises NotFound: The engine knows no such object.
-        :raises EngineError: The engine refused or failed the request.
-        :raises DockerUnavailable: The connection broke.
-        """
-        response = self.response()
-        try:
-            return json.loads(response.body) if response.body.strip() else None
-        except ValueError as error:
-            raise EngineError(
-                f"whoever answers at {self.engine.endpoint} is no Docker engine:"
-                f" it could not {self.what}"
-            ) from error
-
-    def response(self) -> _http.Response:
-        """
-        Wait for the raw answer.
-
-        :returns: The answer, its status below 400.
-        :raises NotFound: The engine knows no such object.
-        :raises EngineError: The engine refused or failed the request.
-        :raises DockerUnavailable: The connection broke.
-        """
-        if isinstance(self.request, _http.Response):
-            response = self.request
-        else:
-            try:
-                response = self.request.response()
-            except OSError as error:
-                raise self.engine.connection_error(error, self.what) from error
-        if response.status >= 400:
-            raise answer_error(response, self.what)
-        return response
-
-
-def answer_error(response: _http.Response, what: str) -> EngineError:
-    """
-    Turn a refusal into an error.
-
-    :param response: The engine's answer.
-    :param what: What was asked.
-    :returns: The error to raise.
-    """
-    try:
-        message = json.loads(response.body)["message"]
-    except (ValueError, KeyError, TypeError):
-        message = response.body.decode("utf-8", "replace")
-    message = " ".join(str(message).split())[:500] or f"status {response.status}"
-    kind = NotFound if response.status == 404 else EngineError
-    return kind(f"the engine could not {what}: {message}", response.status)
-
-
-class Engine:
+class Engine(Transport):
     """
     A container engine.
 
     Basics: one method a request, named as in the Engine API. Identifiers are
     names or ids; answers are the API's JSON.
 
-    Lifecycle: cheap to make, connects with the first request, one connection a
-    request, nothing to close.
-
-    Thread safety: may be shared between threads.
-
-    :param endpoint: Where the engine is (default: see :func:`find_endpoint`).
+    Lifecycle and thread safety: see :class:`~redock._transport.Transport`.
     """
-
-    def __init__(self, endpoint: Endpoint | None = None) -> None:
-        self._endpoint = endpoint
-        self._client: docker.APIClient | None = None
-        self._tunnel: Tunnel | None = None
-        self._socket: str | None = None
-
-    @classmethod
-    def of(cls, client: docker.APIClient | Engine) -> Engine:
-        """
-        Get the engine behind a connection of the Docker SDK.
-
-        :param client: A connection, or already an engine.
-        :returns: The engine.
-        """
-        if isinstance(client, Engine):
-            return client
-        url = str(client.base_url)
-        # The SDK shows local sockets as "http+docker://localhost" and keeps the path elsewhere.
-        path = getattr(client.get_adapter(url), "socket_path", None)
-        engine = cls(Endpoint(f"unix://{path}" if path else url, "the client"))
-        engine._client = client
-        return engine
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Where the engine is."""
-        if self._endpoint is None:
-            self._endpoint = find_endpoint()
-            check(self._endpoint)
-        return self._endpoint
-
-    @property
-    def tunnel(self) -> Tunnel | None:
-        """The connection to the machine of the engine, None unless that is reached over SSH."""
-        if self._tunnel is None and self.endpoint.url.startswith("ssh://"):
-            from redock._tunnel import Tunnel
-
-            self._tunnel = Tunnel(self.endpoint)
-        return self._tunnel
-
-    @property
-    def socket_path(self) -> str | None:
-        """The pathname of a local socket that leads to the engine, None when there is none."""
-        if self._socket is None:
-            self._socket = self.tunnel.open() if self.tunnel else self.endpoint.socket_path
-        return self._socket
-
-    def way_to(self, instance: str) -> str | None:
-        """
-        Find out how ``ssh`` gets to the ports of a container on the engine's loopback interface.
-
-        :param instance: redock's id of the container.
-        :returns: A ``ProxyCommand`` of ssh_config(5); None where that interface is ours.
-        """
-        if self.tunnel:
-            return self.tunnel.proxy_command
-        if self.endpoint.is_local:
-            return None
-        import sys
-
-        from redock._result import quote as quote_words
-
-        words = [sys.executable, "-m", "redock._dial"]
-        words += [self.endpoint.url, self.endpoint.tls or "-", instance]
-        return quote_words(words).replace("%", "%%")
-
-    @property
-    def client(self) -> docker.APIClient:
-        """The same engine as a connection of the Docker SDK, for its streams."""
-        if self._client is None:
-            endpoint = self.endpoint
-            if self.tunnel:
-                endpoint = Endpoint(f"unix://{self.socket_path}", endpoint.source)
-            self._client = connect(endpoint)
-        return self._client
-
-    # The transport.
-
-    def begin(
-        self,
-        method: str,
-        path: str,
-        what: str,
-        *,
-        query: Mapping[str, object] | None = None,
-        body: object = None,
-        data: bytes | Iterable[bytes] = b"",
-        timeout: float | None = None,
-    ) -> Pending:
-        """
-        Send a request and return without waiting for the answer.
-
-        :param method: The HTTP method.
-        :param path: The path of the API without a version.
-        :param what: What is asked, to complete "the engine could not ...".
-        :param query: Parameters of the query.
-        :param body: An object to send as JSON.
-        :param data: A tar archive to send instead, whole or in pieces.
-        :param timeout: Seconds of silence after which the engine counts as hung (default:
-                        :data:`PATIENCE`).
-        :returns: The request under way.
-        :raises DockerUnavailable: No engine answers.
-        """
-        timeout = timeout or PATIENCE
-        target = f"{path}?{urlencode(dict(query))}" if query else path
-        kind = "application/x-tar" if data else "application/json"
-        if body is not None:
-            data = json.dumps(body).encode()
-        logger.debug("%s %s", method, target)
-        address = self.socket_path
-        if address is None:
-            response = send_with_sdk(self.client, method, target, data, kind, timeout)
-            return Pending(self, response, what)
-        try:
-            return Pending(self, _http.Request(address, method, target, data, kind, timeout), what)
-        except OSError as error:
-            raise self.connection_error(error, what) from error
-
-    def request(self, method: str, path: str, what: str, **options: Any) -> Any:
-        """
-        Send a request and wait for the answer.
-
-        :param method: The HTTP method.
-        :param path: The path of the API without a version.
-        :param what: What is asked, to complete "the engine could not ...".
-        :param options: As for :meth:`begin`.
-        :returns: The decoded JSON body, None when there is none.
-        :raises NotFound: The engine knows no such object.
-        :raises EngineError: The engine refused or failed the request.
-        :raises DockerUnavailable: No engine answers.
-        """
-        return self.begin(method, path, what, **options).result()
-
-    def download(
-        self,
-        path: str,
-        what: str,
-        query: Mapping[str, object] | None = None,
-        timeout: float | None = PATIENCE,
-    ) -> Iterator[bytes]:
-        """
-        Make a request whose answer need not fit into memory.
-
-        :param path: The path of the API without a version.
-        :param what: What is asked, to complete "the engine could not ...".
-        :param query: Parameters of the query; a list is a parameter that is repeated.
-        :param timeout: Seconds of silence after which the engine counts as hung; None for an
-                        answer that may pause (default: :data:`PATIENCE`).
-        :returns: Yields the body, piece by piece.
-        :raises NotFound: The engine knows no such object.
-        :raises EngineError: The engine refused or failed the request.
-        :raises DockerUnavailable: The connection failed.
-        """
-        target = f"{path}?{urlencode(query)}" if query else path
-        logger.debug("GET %s", target)
-        address = self.socket_path
-        if address is None:
-            yield from download_with_sdk(self.client, target, what, timeout)
-            return
-        try:
-            request = _http.Request(address, "GET", target, timeout=timeout or PATIENCE)
-            try:
-                status, headers = request.read_head()
-                body = request.body(status, headers)
-                if status >= 400:
-                    raise answer_error(_http.Response(status, headers, b"".join(body)), what)
-                request.socket.settimeout(timeout)
-                yield from body
-            finally:
-                request.close()
-        except OSError as error:
-            raise self.connection_error(error, what) from error
-
-    def upload(
-        self, path: str, what: str, pieces: Iterable[bytes], query: Mapping[str, object]
-    ) -> list[dict[str, Any]]:
-        """
-        Send something that is too large to be kept.
-
-        :param path: The path of the API without a version.
-        :param what: What is asked, to complete "the engine could not ...".
-        :param pieces: A tar archive in pieces. What it raises is raised here, and the engine has
-                       got an archive without an end, which it discards.
-        :param query: Parameters of the query.
-        :returns: The engine's reports.
-        :raises EngineError: The engine refused or failed the request.
-        :raises DockerUnavailable: The connection broke.
-        """
-        body = Pieces(pieces)
-        try:
-            sent = self.begin("POST", path, what, query=query, data=body, timeout=COMMIT_PATIENCE)
-        except Spoiled as spoiled:
-            raise spoiled.reason from None
-        lines = sent.response().body.splitlines()
-        reports = [json.loads(line) for line in lines if line.strip()]
-        for report in reports:
-            if "error" in report:
-                message = " ".join(str(report["error"]).split())[:500]
-                raise EngineError(f"the engine could not {what}: {printable(message)}")
-        return reports
-
-    def connection_error(self, error: OSError, what: str) -> DockerUnavailable | EngineError:
-        """
-        Explain why the engine cannot be talked to.
-
-        :param error: What the operating system said.
-        :param what: What was asked.
-        :returns: The error to raise.
-        """
-        where = self.endpoint
-        if isinstance(error, TimeoutError):
-            return EngineError(f"the engine at {where} did not answer in time to {what}")
-        if isinstance(error, PermissionError):
-            return DockerUnavailable(
-                f"you may not use the Docker engine at {where}: add yourself to its group with"
-                " 'sudo usermod -aG docker $USER' and log in again"
-            )
-        if isinstance(error, FileNotFoundError):
-            reason = "there is no socket; install an engine, or start the one you have"
-        elif isinstance(error, ConnectionRefusedError):
-            reason = "its socket is there but nobody listens; start the engine"
-        else:
-            reason = error.strerror or str(error)
-        return DockerUnavailable(
-            f"no Docker engine answers at {where}: {reason} ('redock doctor' tells how)"
-        )
 
     # Containers.
 
@@ -837,9 +515,11 @@ class Engine:
         """
         address = self.socket_path
         if address is None:
+            from redock import _sdk
+
             try:
                 connection = with_sdk()
-            except failures() as error:
+            except _sdk.failures() as error:
                 raise EngineError(f"the engine could not {what}: {error}") from error
             return _http.Stream(getattr(connection, "_sock", connection))
         data = b"" if body is None else json.dumps(body).encode()
@@ -1098,224 +778,3 @@ def short(container: str) -> str:
     :returns: The name, or twelve digits of the id.
     """
     return container[:12] if len(container) == 64 else container
-
-
-def connect(endpoint: Endpoint) -> docker.APIClient:
-    """
-    Connect the Docker SDK to an engine.
-
-    :param endpoint: Where the engine is.
-    :returns: A connection; not to be shared between threads.
-    :raises DockerUnavailable: No engine answers, or the SDK is not installed.
-    """
-    try:
-        import docker
-        import docker.tls
-    except ImportError as error:
-        raise DockerUnavailable(
-            f"the Docker SDK for Python cannot be loaded ({error}): pip install docker"
-        ) from error
-    try:
-        options: dict[str, Any] = {"base_url": endpoint.url}
-        if endpoint.tls is not None:
-            files = [os.path.join(endpoint.tls, f"{name}.pem") for name in ("cert", "key", "ca")]
-            options["tls"] = docker.tls.TLSConfig(
-                client_cert=(files[0], files[1]), ca_cert=files[2], verify=True
-            )
-
-        class Client(docker.APIClient):
-            def merge_environment_settings(
-                self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
-            ) -> Any:
-                # $REQUESTS_CA_BUNDLE would take the place of the engine's own authority.
-                verify = self.verify if verify is None else verify
-                return super().merge_environment_settings(url, proxies, stream, verify, cert)
-
-        return Client(version="auto", timeout=int(PATIENCE), **options)
-    except failures() as error:
-        raise DockerUnavailable(
-            f"no Docker engine answers at {endpoint}: {error} ('redock doctor' tells how)"
-        ) from error
-
-
-class Spoiled(Exception):
-    """
-    What was to be sent could not be produced.
-
-    Apart from everything that goes wrong with the connection: errors of files
-    are of the same kind as those of sockets.
-
-    :param reason: The error.
-    """
-
-    def __init__(self, reason: BaseException) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
-
-
-class Pieces:
-    """
-    A body in pieces whose errors are told from those of the connection.
-
-    :param pieces: The body.
-    """
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self.pieces = pieces
-
-    def __iter__(self) -> Iterator[bytes]:
-        iterator = iter(self.pieces)
-        while True:
-            try:
-                piece = next(iterator)
-            except StopIteration:
-                return
-            except (OSError, ValueError) as error:
-                raise Spoiled(error) from error
-            yield piece
-
-    def close(self) -> None:
-        """Let go of what the pieces come from."""
-        close = getattr(self.pieces, "close", None)
-        if close is not None:
-            close()
-
-
-def send_with_sdk(
-    client: docker.APIClient,
-    method: str,
-    target: str,
-    data: bytes | Iterable[bytes],
-    kind: str,
-    timeout: float,
-) -> _http.Response:
-    """
-    Make a request over the SDK's connection.
-
-    :param client: The connection.
-    :param method: The HTTP method.
-    :param target: The path and query.
-    :param data: The body, in pieces where it is large.
-    :param kind: The media type of the body.
-    :param timeout: Seconds of silence after which the engine counts as hung.
-    :returns: The answer.
-    :raises DockerUnavailable: The connection failed.
-    """
-    try:
-        answer = client.request(
-            method,
-            f"{client.base_url}/v{client.api_version}{target}",
-            data=data or None,
-            headers={"Content-Type": kind},
-            timeout=timeout,
-        )
-    except failures() as error:
-        raise DockerUnavailable(f"the connection to the Docker engine failed: {error}") from error
-    headers = {name.lower(): value for name, value in answer.headers.items()}
-    return _http.Response(answer.status_code, headers, answer.content)
-
-
-def join_frames(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """
-    Get what a container prints out of a stream, as it comes.
-
-    As :func:`demultiplex`, for a stream that arrives in pieces of any size.
-
-    :param pieces: The stream.
-    :returns: Yields what was printed.
-    """
-    buffer, missing = b"", 0
-    for piece in pieces:
-        buffer += piece
-        while buffer:
-            if missing:
-                part, buffer = buffer[:missing], buffer[missing:]
-                missing -= len(part)
-                yield part
-            elif len(buffer) < 8:
-                break
-            else:
-                missing, buffer = int.from_bytes(buffer[4:8], "big"), buffer[8:]
-
-
-def download_with_sdk(
-    client: docker.APIClient, target: str, what: str, timeout: float | None
-) -> Iterator[bytes]:
-    """
-    Make a request over the SDK's connection whose answer need not fit into memory.
-
-    :param client: The connection.
-    :param target: The path and query.
-    :param what: What is asked, to complete "the engine could not ...".
-    :param timeout: Seconds of silence after which the engine counts as hung; None: never.
-    :returns: Yields the body, piece by piece.
-    """
-    url = f"{client.base_url}/v{client.api_version}{target}"
-    try:
-        answer = client.request("GET", url, stream=True, timeout=timeout)
-        if answer.status_code >= 400:
-            raise answer_error(_http.Response(answer.status_code, {}, answer.content), what)
-        # As it comes, not when so much of it is there.
-        yield from answer.raw.stream(65536, decode_content=False)
-    except failures() as error:
-        raise DockerUnavailable(f"the connection to the Docker engine failed: {error}") from error
-
-
-def demultiplex(raw: bytes) -> Iterator[bytes]:
-    """
-    Split a container's log into the pieces it printed.
-
-    The format is that of the API's attach: eight bytes of header, of which the
-    last four are the length, before each piece.
-
-    :param raw: The log as the engine sends it.
-    :returns: Yields the pieces.
-    """
-    position = 0
-    while position + 8 <= len(raw):
-        if raw[position] > 2 or raw[position + 1 : position + 4] != b"\0\0\0":
-            break
-        size = int.from_bytes(raw[position + 4 : position + 8], "big")
-        yield raw[position + 8 : position + 8 + size]
-        position += 8 + size
-    yield raw[position:]
-
-
-def printable(text: str) -> str:
-    """
-    Remove what could steer a terminal from the output of a container.
-
-    :param text: Any text.
-    :returns: The text without escape sequences (ECMA-48) and other control characters, except
-              newlines and tabs.
-    """
-    import re
-
-    kept = "\n\t"
-    # Sequences with parameters, strings up to their end, and the rest: two characters.
-    text = re.sub(
-        r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-        r"|(?:\x1b[PX^_\]]|[\x90\x98\x9d-\x9f])[^\x07\x1b\n]*(?:\x07|\x1b\\)?"
-        r"|\x1b[ -~]",
-        "",
-        text,
-    )
-    return "".join(c for c in text if c in kept or (c.isprintable() and c != "\x7f"))
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """
-    Get the errors of the SDK, for the few places that use its streams.
-
-    :returns: The classes an ``except`` needs.
-    """
-    import docker.errors
-    import requests.exceptions
-    import urllib3.exceptions
-
-    return (
-        docker.errors.DockerException,
-        docker.errors.StreamParseError,
-        requests.exceptions.RequestException,
-        urllib3.exceptions.HTTPError,
-    )

@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 
 from redock import _recipe
-from redock._engine import COMMIT_PATIENCE, KIND, label
+from redock._engine import KIND, label
 from redock._progress import counted
+from redock._transport import COMMIT_PATIENCE
 from redock.errors import EngineError
 
 TYPE_CHECKING = False

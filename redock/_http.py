@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from redock._process import Deadline
 
-__all__ = ["ProtocolError", "Request", "Response", "Stream", "quote", "urlencode"]
+__all__ = ["PATIENCE", "ProtocolError", "Request", "Response", "Stream", "quote", "urlencode"]
 
+#: Seconds of silence after which an engine counts as hung.
+PATIENCE = 60.0
 #: What an engine may send as the head of an answer; a bound on memory, not a rule of HTTP.
 LONGEST_HEAD = 64 * 1024
 #: What stands for itself in a path: RFC 3986, section 2.3, and the slash.
@@ -113,7 +115,7 @@ class Request:
         target: str,
         body: bytes | Iterable[bytes] = b"",
         content_type: str = "application/json",
-        timeout: float = 60.0,
+        timeout: float = PATIENCE,
         upgrade: bool = False,
     ) -> None:
         self.method = method

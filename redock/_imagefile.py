@@ -20,8 +20,9 @@ import tarfile
 import zlib
 from typing import cast
 
-from redock._engine import label, printable
+from redock._engine import label
 from redock._names import HISTORY, check_hostname, shown
+from redock._printed import printable
 from redock._progress import counted
 from redock.errors import InvalidArgument, RedockError
 

@@ -11,7 +11,7 @@ import codecs
 import contextlib
 import re
 
-from redock._engine import join_frames, printable
+from redock._printed import join_frames, printable
 from redock.errors import EngineError, InvalidName, NotFound
 
 TYPE_CHECKING = False

@@ -9,12 +9,13 @@ import logging
 import os
 
 from redock import _identity, _machines, _remembered, _ssh
-from redock._engine import COMMIT_PATIENCE, KIND
+from redock._engine import KIND
 from redock._image import Image
 from redock._machines import Machine
 from redock._names import container_name, hostname_for, is_reserved
 from redock._progress import busy, counted, size
 from redock._succession import Succession
+from redock._transport import COMMIT_PATIENCE
 from redock.errors import InvalidArgument, InvalidName, NoContainerRunning, NotFound, RedockError
 from redock.utils import Config
 

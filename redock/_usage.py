@@ -183,7 +183,7 @@ def find_processes(engine: Engine, container: str, interval: float) -> list[Proc
     :returns: The processes, without the ones that look.
     :raises EngineError: The engine refused.
     """
-    from redock._engine import join_frames, printable
+    from redock._printed import join_frames, printable
 
     command = ["sh", "-c", LOOK, "sh", f"{interval:g}"]
     _, stream = engine.begin_exec(container, command)

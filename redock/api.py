@@ -20,7 +20,7 @@ import os
 
 import redock
 from redock import _connection, _identity, _include, _machines, _recipe, _remembered, _ssh
-from redock._engine import KIND, Engine, Pending, label
+from redock._engine import KIND, Engine, label
 from redock._files import Lock, path_in_home
 from redock._fitting import Fitting
 from redock._image import Image, Session
@@ -40,6 +40,7 @@ from redock._power import Power
 from redock._process import Deadline, quote
 from redock._reach import Reach
 from redock._transfer import Transfer
+from redock._transport import Pending
 from redock._usage import Process
 from redock.errors import (
     AliasTaken,

@@ -14,11 +14,13 @@ import logging
 import os
 
 from redock import _distribution, _recipe
-from redock._engine import KIND, Engine, failures, join_frames, label, printable
+from redock._engine import KIND, Engine, label
 from redock._files import Lock, path_in_home
 from redock._machines import archive
 from redock._names import BASE_REPOSITORY, BASE_TAG, REPOSITORY, TAG, image_slug, shown
+from redock._printed import join_frames, printable
 from redock._progress import detail, step
+from redock._sdk import failures
 from redock._settings import setting
 from redock.errors import (
     BaseImageFailed,

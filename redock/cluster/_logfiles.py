@@ -14,7 +14,7 @@ import io
 import os
 import re
 
-from redock._engine import printable
+from redock._printed import printable
 from redock.errors import EngineError, NotFound
 
 TYPE_CHECKING = False

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 
-from redock._engine import printable
+from redock._printed import printable
 from redock._process import missing_program
 from redock._result import quote
 from redock.errors import NoContainerRunning, RedockError

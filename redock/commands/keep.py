@@ -220,7 +220,7 @@ def print_text(text: str) -> None:
 
     :param text: The text.
     """
-    from redock._engine import printable
+    from redock._printed import printable
     from redock._table import paint, use_color
 
     color = use_color(sys.stdout)
@@ -247,7 +247,7 @@ def change_line(change: Change) -> str:
     :param change: The change.
     :returns: A line.
     """
-    from redock._engine import printable
+    from redock._printed import printable
     from redock._progress import size
     from redock._table import paint, use_color
 

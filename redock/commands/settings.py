@@ -102,7 +102,7 @@ def in_one_line(value: object, between: str = ", ") -> str:
     :param between: What stands between the items of a list.
     :returns: Text that is safe on a terminal.
     """
-    from redock._engine import printable
+    from redock._printed import printable
 
     items = value if isinstance(value, list) else [value]
     words = {True: "true", False: "false"}

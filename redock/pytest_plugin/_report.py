@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 
-from redock._engine import printable
+from redock._printed import printable
 from redock.cluster import _collect
 from redock.errors import last_lines
 

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from redock._engine import Endpoint, Engine
+from redock._endpoint import Endpoint
+from redock._engine import Engine
 from redock.errors import RedockError
 
 from .conftest import command

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from redock import _engine
-from redock._engine import Endpoint, Engine
+from redock._endpoint import Endpoint
+from redock._engine import Engine
 from redock.api import Container
 from redock.errors import RedockError
 

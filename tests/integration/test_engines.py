@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from redock._engine import KIND, Endpoint, Engine, label
+from redock._endpoint import Endpoint
+from redock._engine import KIND, Engine, label
 from redock._tunnel import Tunnel
 from redock.api import Container
 from redock.bootstrap import Bootstrap

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from redock._engine import Endpoint, Engine, find_endpoint
+from redock._endpoint import Endpoint, find_endpoint
+from redock._engine import Engine
 from redock._tunnel import Tunnel
 from redock.api import Container
 from redock.bootstrap import Bootstrap

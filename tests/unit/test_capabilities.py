@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from redock._engine import Endpoint, Engine
+from redock._endpoint import Endpoint
+from redock._engine import Engine
 from redock.cluster import Capabilities, _capabilities, _probe, capabilities
 from redock.cluster._probe import NO_EFFECT
 from redock.errors import FaultUnsupported

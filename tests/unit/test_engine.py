@@ -19,9 +19,11 @@ import urllib3.exceptions
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redock import _engine
+from redock import _engine, _http
 from redock._endpoint import Endpoint
-from redock._engine import Engine, connect, demultiplex, failures, label, printable, short
+from redock._engine import Engine, label, short
+from redock._printed import demultiplex, printable
+from redock._sdk import connect, failures
 from redock.errors import DockerUnavailable, EngineError, NotFound, RedockError
 from tests.unit.conftest import PATIENCE, Server, as_nobody, reply, silence
 
@@ -394,7 +396,7 @@ def test_the_environment_is_not_changed(serve: Serve) -> None:
     before = dict(os.environ)
     engine_at(serve(reply(answer(200, {}))).path).version()
     assert dict(os.environ) == before
-    assert _engine.PATIENCE > 0
+    assert _http.PATIENCE > 0
 
 
 def test_a_download_comes_in_pieces_or_is_one_line(serve: Serve) -> None:

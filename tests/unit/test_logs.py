@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redock._engine import Engine, join_frames
+from redock._engine import Engine
 from redock._logs import LONGEST_LINE, named_logs, read_service_log, split_lines
+from redock._printed import join_frames
 from redock.errors import EngineError, InvalidName, NotFound
 
 CONFIGURATION = """\

@@ -48,6 +48,9 @@ GROUND_UP = [
     "_settings",
     "utils",
     "_tunnel",
+    "_printed",
+    "_sdk",
+    "_transport",
     "_engine",
     "_exec",
     "_dial",
@@ -152,7 +155,7 @@ def test_only_one_module_knows_the_sdk() -> None:
             for each in imported_by(without_types(tree))
         )
     }
-    assert users == {"_engine"}
+    assert users == {"_sdk"}
 
 
 def test_only_one_module_knows_update_dotdee() -> None:
