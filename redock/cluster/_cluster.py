@@ -23,6 +23,7 @@ from redock.cluster import (
     _process,
     _sharing,
     _snapshot,
+    _standby,
 )
 from redock.cluster._faults import FaultVerbs
 from redock.cluster._node import Node, NodeSet
@@ -129,7 +130,7 @@ class Cluster(FaultVerbs):
         self.nodes = NodeSet([])
         self.active_faults: list[Fault] = []
         self.standbys = standbys
-        self.stagehand = _snapshot.Stagehand(self, standbys)
+        self.stagehand = _standby.Stagehand(self, standbys)
         #: The labels of one that is there: what is added to it goes with the same process, or none.
         self.inherited: dict[str, str] | None = None
         #: Containers that interrupted processes left, see :meth:`refresh`.
