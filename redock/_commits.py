@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple, TypeVar
 
 from redock._engine import KIND, label
 from redock._names import history_repository
@@ -34,6 +35,14 @@ DEEPEST = 125
 NEARLY_DEEPEST = 100
 #: Fractions of seconds as engines write them: with nine digits, or fewer.
 FRACTION = re.compile(r"\.(\d+)")
+
+
+class Mark(NamedTuple):
+    """What a commit is told from others by: three fields of :class:`Commit`."""
+
+    number: int
+    id: str
+    latest: bool
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,9 @@ class Commit:
     def short_id(self) -> str:
         """The beginning of the id, enough to tell it from others."""
         return self.id.removeprefix("sha256:")[:12]
+
+
+AnyMark = TypeVar("AnyMark", Mark, Commit)
 
 
 class History:
@@ -157,16 +169,42 @@ class History:
         :param started_from: The id of the image the machine was made from, None without one.
         :returns: The commits, the newest first.
         """
+        commits = []
+        for mark in self.marks():
+            described = self.engine.inspect_image(mark.id)
+            if described is not None:
+                commits.append(self.describe(mark.number, described, started_from))
+        return commits
+
+    def marks(self) -> list[Mark]:
+        """
+        Get what commits are told apart by, without asking the engine again.
+
+        :returns: One of each commit, the newest first.
+        """
         numbers = dict(self.numbers)
         if self.latest and self.latest not in numbers.values() and self.saved:
             # Of a redock that kept no history, or tagged by somebody: what adopting would make it.
             numbers[self.following] = self.latest
-        commits = []
-        for number in sorted(numbers, reverse=True):
-            described = self.engine.inspect_image(numbers[number])
-            if described is not None:
-                commits.append(self.describe(number, described, started_from))
-        return commits
+        return [
+            Mark(number, numbers[number], numbers[number] == self.latest)
+            for number in sorted(numbers, reverse=True)
+        ]
+
+    def find(self, wanted: str | None, started_from: str | None = None) -> Commit:
+        """
+        Find one commit, and get everything about it.
+
+        :param wanted: As for :func:`choose`.
+        :param started_from: As for :meth:`read`.
+        :returns: The commit.
+        :raises NotFound: There is no such commit.
+        """
+        mark = choose(self.marks(), wanted, self.image.name)
+        described = self.engine.inspect_image(mark.id)
+        if described is None:
+            raise NotFound(f"commit {mark.number} of {self.image.name} was removed just now", 404)
+        return self.describe(mark.number, described, started_from)
 
     def describe(self, number: int, described: dict[str, Any], started_from: str | None) -> Commit:
         """
@@ -193,11 +231,11 @@ class History:
         )
 
 
-def choose(commits: Sequence[Commit], wanted: str | None, name: str) -> Commit:
+def choose(commits: Sequence[AnyMark], wanted: str | None, name: str) -> AnyMark:
     """
     Find a commit that somebody asks for.
 
-    :param commits: All commits of the machine, the newest first.
+    :param commits: All commits of the machine, or their marks, the newest first.
     :param wanted: A number, or the beginning of an id; None for the last one that was saved.
     :param name: The name of the machine, for messages.
     :returns: The commit.

@@ -71,10 +71,9 @@ class History:
         :returns: The commit.
         :raises NotFound: There is no such commit, or several begin like that.
         """
-        from redock._commits import choose
-
+        machine = self._container._find_machine()
         wanted = None if commit is None else str(commit)
-        return choose(self.history(), wanted, self._container.image.name)
+        return self._commits.find(wanted, machine.image if machine else None)
 
     def diff(
         self,
@@ -137,7 +136,6 @@ class History:
         :returns: A context manager, which gives the older and the newer disk.
         """
         from redock._changes import Disk
-        from redock._commits import choose
 
         engine, name = self._container.engine, self._container.image.name
         machine = self._container._find_machine()
@@ -145,15 +143,15 @@ class History:
             raise NoContainerRunning(
                 f"there is no machine {name} to compare: start it, or name two commits"
             )
-        commits = self._commits.read()
-        if machine is not None and not commits and commit is None:
+        commits = self._commits
+        if machine is not None and commit is None and not commits.marks():
             before = Disk(engine, machine.image)
         else:
-            chosen = choose(commits, None if commit is None else str(commit), name)
+            chosen = commits.find(None if commit is None else str(commit))
             saved = round(chosen.created.timestamp() * 1e6) * 1000
             before = Disk(engine, chosen.id, saved=saved)
         if until is not None:
-            yield before, Disk(engine, choose(commits, str(until), name).id)
+            yield before, Disk(engine, commits.find(str(until)).id)
             return
         assert machine is not None
         described = engine.inspect_container(machine.id)

@@ -39,6 +39,8 @@ class Images(Engine):
         super().__init__()
         self.names = {name.replace("__", ":"): image for name, image in names.items()}
         self.kind = "image"
+        #: The images that were looked at.
+        self.inspected: list[str] = []
 
     def images(self, filters: object) -> list[dict[str, Any]]:
         ids = sorted(set(self.names.values()))
@@ -52,6 +54,7 @@ class Images(Engine):
         ]
 
     def inspect_image(self, image: str) -> dict[str, Any] | None:
+        self.inspected.append(image)
         if image not in self.names.values():
             return None
         return {
@@ -96,6 +99,18 @@ def test_what_redock_did_not_save_is_not_taken_for_a_commit() -> None:
     history = History(engine, Image("me", "web"))
     history.adopt()
     assert history.numbers == {} and history.read() == [] and history.names() == ["me:web"]
+
+
+def test_finding_a_commit_looks_at_no_other() -> None:
+    engine = Images(**{f"{OURS}__{number}": f"{number:012}" for number in range(1, 60)})
+    engine.names["me:web"] = f"{7:012}"
+    history = History(engine, Image("me", "web"))
+    found = [history.find(wanted) for wanted in (None, "40", "#3", "000000000012")]
+    assert [commit.number for commit in found] == [7, 40, 3, 12]
+    assert found == [each for n in (7, 40, 3, 12) for each in history.read() if each.number == n]
+    assert engine.inspected[:4] == [commit.id for commit in found]
+    with pytest.raises(NotFound):
+        history.find("60")
 
 
 def test_a_commit_says_what_it_takes_itself() -> None:
