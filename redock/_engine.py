@@ -10,7 +10,7 @@ import contextlib
 import json
 
 from redock import _http
-from redock._http import PATIENCE, quote, urlencode
+from redock._http import quote, urlencode
 from redock._log import LateLogger
 from redock._printed import demultiplex, printable
 from redock._transport import COMMIT_PATIENCE, Pending, Transport
@@ -127,7 +127,7 @@ class Engine(Transport):
             f"/containers/{quote(container)}/stop",
             f"stop the container {short(container)}",
             query={"t": patience},
-            timeout=patience + 2 * PATIENCE,
+            timeout=patience + 2 * _http.PATIENCE,
         )
 
     def restart_container(self, container: str, patience: int) -> None:
@@ -142,7 +142,7 @@ class Engine(Transport):
             f"/containers/{quote(container)}/restart",
             f"restart the container {short(container)}",
             query={"t": patience},
-            timeout=patience + 2 * PATIENCE,
+            timeout=patience + 2 * _http.PATIENCE,
         )
 
     def update_container(self, container: str, limits: Mapping[str, Any]) -> None:
@@ -166,7 +166,7 @@ class Engine(Transport):
             "POST",
             f"/containers/{quote(container)}/start",
             f"start the container {short(container)}",
-            timeout=2 * PATIENCE,
+            timeout=2 * _http.PATIENCE,
         )
 
     def begin_kill(self, container: str, signal: str = "KILL") -> Pending:
@@ -323,7 +323,7 @@ class Engine(Transport):
                 "follow": int(follow),
                 "tail": "all" if tail is None else tail,
             },
-            timeout=None if follow else PATIENCE,
+            timeout=None if follow else _http.PATIENCE,
         )
 
     def stats(self, container: str) -> dict[str, Any]:
@@ -524,7 +524,9 @@ class Engine(Transport):
             return _http.Stream(getattr(connection, "_sock", connection))
         data = b"" if body is None else json.dumps(body).encode()
         try:
-            request = _http.Request(address, "POST", target, data, timeout=PATIENCE, upgrade=True)
+            request = _http.Request(
+                address, "POST", target, data, timeout=_http.PATIENCE, upgrade=True
+            )
             return request.hijack()
         except OSError as error:
             raise self.connection_error(error, what) from error

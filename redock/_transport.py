@@ -11,7 +11,7 @@ import json
 
 from redock import _http
 from redock._endpoint import Endpoint, check, find_endpoint
-from redock._http import PATIENCE, urlencode
+from redock._http import urlencode
 from redock._log import LateLogger
 from redock._printed import printable
 from redock.errors import DockerUnavailable, EngineError, NotFound
@@ -260,11 +260,11 @@ class Transport:
         :param body: An object to send as JSON.
         :param data: A tar archive to send instead, whole or in pieces.
         :param timeout: Seconds of silence after which the engine counts as hung (default:
-                        :data:`PATIENCE`).
+                        :data:`redock._http.PATIENCE`).
         :returns: The request under way.
         :raises DockerUnavailable: No engine answers.
         """
-        timeout = timeout or PATIENCE
+        timeout = timeout or _http.PATIENCE
         target = f"{path}?{urlencode(dict(query))}" if query else path
         kind = "application/x-tar" if data else "application/json"
         if body is not None:
@@ -301,7 +301,7 @@ class Transport:
         path: str,
         what: str,
         query: Mapping[str, object] | None = None,
-        timeout: float | None = PATIENCE,
+        timeout: float | None = _http.PATIENCE,
     ) -> Iterator[bytes]:
         """
         Make a request whose answer need not fit into memory.
@@ -310,7 +310,7 @@ class Transport:
         :param what: What is asked, to complete "the engine could not ...".
         :param query: Parameters of the query; a list is a parameter that is repeated.
         :param timeout: Seconds of silence after which the engine counts as hung; None for an
-                        answer that may pause (default: :data:`PATIENCE`).
+                        answer that may pause (default: :data:`redock._http.PATIENCE`).
         :returns: Yields the body, piece by piece.
         :raises NotFound: The engine knows no such object.
         :raises EngineError: The engine refused or failed the request.
@@ -328,7 +328,7 @@ class Transport:
             yield from _sdk.download(self.client, target, complain, timeout)
             return
         try:
-            request = _http.Request(address, "GET", target, timeout=timeout or PATIENCE)
+            request = _http.Request(address, "GET", target, timeout=timeout or _http.PATIENCE)
             try:
                 status, headers = request.read_head()
                 body = request.body(status, headers)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from redock import _engine
+from redock import _http
 from redock._endpoint import Endpoint
 from redock._engine import Engine
 from redock.api import Container
@@ -41,7 +41,7 @@ ACTIONS = ["reset", "lose", "cut", "500", "409", "404", "hang"]
 @pytest.fixture
 def proxy(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """A proxy in front of the engine, which redock is not patient with."""
-    monkeypatch.setattr(_engine, "PATIENCE", 2.0)
+    monkeypatch.setattr(_http, "PATIENCE", 2.0)
     target = Engine().endpoint.socket_path
     assert target
     made = FaultProxy(home.path / f"p{os.urandom(3).hex()}", target)
