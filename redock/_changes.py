@@ -7,7 +7,8 @@ files are listed with ``find``: inside the machine, and in a container without
 a network that is made from the image and goes with its last line.
 
 Files count as the same when their size and the second of their last change
-are (what ``rsync`` goes by, too); images do not keep anything finer.
+are (what ``rsync`` goes by, too); images do not keep anything finer. Where that
+cannot tell before from after, in the second of a commit, their contents do.
 """
 
 from __future__ import annotations
@@ -59,6 +60,18 @@ set --
 for path in $skip; do set -- "$@" -path "$path" -prune -o; done
 find / -xdev "$@" -printf '%y %m %U %G %s %T@ %p\\0%l\\0' 2>/dev/null
 printf 'end\\0\\0'
+"""
+#: Images have times of whole seconds. Files of more than a GiB take longer than they are worth.
+DIGEST = """\
+skip=$1
+shift
+for second; do
+    set --
+    for path in $skip; do set -- "$@" -path "$path" -prune -o; done
+    find / -xdev "$@" -type f -size -1048576k -newermt "@$((second - 1)).5" \\
+        ! -newermt "@$second.5" -exec sha256sum -z {} + 2>/dev/null
+done
+printf 'end\\0'
 """
 #: A bound on memory, for disks that somebody filled on purpose.
 MOST_FILES = 5_000_000
@@ -141,11 +154,36 @@ class Disk:
         :returns: The files by pathname.
         :raises RedockError: The disk cannot be listed.
         """
+        return parse(self.run(LIST, skip))
+
+    def digests(self, skip: Iterable[str], seconds: Iterable[int]) -> dict[str, str]:
+        """
+        Look into the files of an image that were last changed in certain seconds.
+
+        :param skip: Pathnames that are left out, with what is below them.
+        :param seconds: The seconds, since 1970.
+        :returns: The SHA-256 of each by pathname; of those that could be read.
+        :raises RedockError: The disk cannot be listed.
+        """
+        listed = b"".join(self.run(DIGEST, skip, *map(str, seconds))).split(b"\0")
+        if listed[-2:] != [b"end", b""]:
+            raise EngineError("the list of files ended early: run the command again")
+        texts = (each.decode("utf-8", "surrogateescape") for each in listed[:-2])
+        return {path: digest for digest, _, path in (text.partition("  ") for text in texts)}
+
+    def run(self, script: str, skip: Iterable[str], *words: str) -> Iterator[bytes]:
+        """
+        Run a script on the disk.
+
+        :param script: Text for a shell.
+        :param skip: Pathnames to leave out, the script's first argument.
+        :param words: Its other arguments.
+        :returns: Yields what it prints.
+        """
         # A pathname with a blank in it cannot be passed in such a list.
         paths = [path for path in {*NOT_ON_DISK, *skip} if path.split() == [path]]
-        command = ["sh", "-fc", LIST, "sh", " ".join(sorted(map(escape, paths)))]
-        read = self.list_machine if self.running else self.list_image
-        return parse(read(command))
+        command = ["sh", "-fc", script, "sh", " ".join(sorted(map(escape, paths))), *words]
+        return (self.list_machine if self.running else self.list_image)(command)
 
     def list_machine(self, command: Sequence[str]) -> Iterator[bytes]:
         """
@@ -305,10 +343,12 @@ def compare(before: Disk, after: Disk) -> list[Change]:
     skip = {*before.skip, *after.skip}
     listed = call_all({"before": before, "after": after}, lambda disk: disk.entries(skip))
     old, new = listed["before"], listed["after"]
+    rewritten = set() if after.running else find_rewritten(before, after, old, new, skip)
     changes = []
     for path in sorted(old.keys() | new.keys()):
         was, now = old.get(path), new.get(path)
         letter = judge(was, now, before.saved if after.running else 0)
+        letter = "M" if path in rewritten else letter
         if letter:
             known = now or was
             assert known is not None
@@ -323,6 +363,39 @@ def compare(before: Disk, after: Disk) -> list[Change]:
                 )
             )
     return changes
+
+
+def find_rewritten(
+    before: Disk,
+    after: Disk,
+    old: Mapping[str, Entry],
+    new: Mapping[str, Entry],
+    skip: Iterable[str],
+) -> set[str]:
+    """
+    Find the files of two images that were written again in the second in which one was saved.
+
+    :param before: The older disk.
+    :param after: The newer one.
+    :param old: The files of the older one.
+    :param new: Those of the newer one.
+    :param skip: Pathnames that are left out.
+    :returns: The pathnames of those that look the same and are not.
+    :raises RedockError: A disk cannot be listed.
+    """
+    seconds = {disk.saved // 1_000_000_000 for disk in (before, after) if disk.saved}
+    doubtful = {
+        path
+        for path, now in new.items()
+        if now.kind == "file" and now.moment[0] in seconds and now.size
+        if (was := old.get(path)) and judge(was, now, 0) in ("", "C")
+    }
+    if not doubtful:
+        return set()
+    found = call_all(
+        {"before": before, "after": after}, lambda disk: disk.digests(skip, sorted(seconds))
+    )
+    return {path for path in doubtful if found["before"].get(path) != found["after"].get(path)}
 
 
 def judge(was: Entry | None, now: Entry | None, saved: int) -> str:

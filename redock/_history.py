@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from redock._changes import Change, Disk
     from redock._commits import Commit
     from redock._commits import History as Commits
+    from redock._engine import Engine
     from redock.api import Container
 
 __all__ = ["History"]
@@ -147,11 +148,9 @@ class History:
         if machine is not None and commit is None and not commits.marks():
             before = Disk(engine, machine.image)
         else:
-            chosen = commits.find(None if commit is None else str(commit))
-            saved = round(chosen.created.timestamp() * 1e6) * 1000
-            before = Disk(engine, chosen.id, saved=saved)
+            before = disk_of(commits.find(None if commit is None else str(commit)), engine)
         if until is not None:
-            yield before, Disk(engine, commits.find(str(until)).id)
+            yield before, disk_of(commits.find(str(until)), engine)
             return
         assert machine is not None
         described = engine.inspect_container(machine.id)
@@ -346,3 +345,16 @@ class History:
             container.engine.remove_image(name)
         _remembered.forget(container.image.name)
         return count
+
+
+def disk_of(commit: Commit, engine: Engine) -> Disk:
+    """
+    Get the disk of a commit, to compare.
+
+    :param commit: The commit.
+    :param engine: The engine.
+    :returns: The disk.
+    """
+    from redock._changes import Disk
+
+    return Disk(engine, commit.id, saved=round(commit.created.timestamp() * 1e6) * 1000)

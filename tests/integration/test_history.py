@@ -181,7 +181,7 @@ def test_what_changed_since_a_commit_and_not_since_the_start(
     }
     machine.commit()
     assert letters(machine) == {}
-    # In the same second, with the same size: only fractions of it tell.
+    # Perhaps in the same second, with the same size.
     run(machine, "echo 4321 >/root/same-size; rm /root/gone; chown 1:1 /opt/app/a")
     since = {"/opt/app/a": "C", "/root/gone": "D", "/root/same-size": "M"}
     assert letters(machine) == since
@@ -195,6 +195,31 @@ def test_what_changed_since_a_commit_and_not_since_the_start(
     act(machine.engine, machine.session.container_id, "stop?t=1")
     assert letters(machine) == {}
     assert letters(machine, 1).items() >= since.items()
+
+
+def test_what_was_written_in_the_second_of_a_commit_is_seen(
+    keep: Callable[..., Container],
+) -> None:
+    machine = keep()
+    for _ in range(10):
+        time.sleep(1 - time.time() % 1)
+        run(machine, "cd /root; echo 1 >'other one'; touch same 'other one'")
+        written = int(time.time())
+        machine.commit()
+        before = machine.find_commit()
+        if written == int(before.created.timestamp()):
+            break
+    else:
+        pytest.fail("a commit takes more than a second here")
+    run(machine, f"cd /root; echo 2 >'other one'; touch -d @{written} same 'other one'")
+    machine.commit()
+    number = before.number
+    assert letters(machine, number, number + 1) == {"/root/other one": "M"}
+    assert letters(machine, number + 1, number) == {"/root/other one": "M"}
+    assert letters(machine, number + 1) == {}
+    # The disk of what does not run is copied to be looked at.
+    act(machine.engine, str(machine.session.container_id), "stop?t=1")
+    assert letters(machine, number) == {"/root/other one": "M"}
 
 
 def test_the_difference_for_people_and_for_programs(

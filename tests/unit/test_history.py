@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
@@ -244,9 +245,15 @@ class Listed(Disk):
     def __init__(self, running: bool = False, saved: int = 0, **files: Entry) -> None:
         super().__init__(Engine(), "x", running=running, saved=saved)
         self.files = {name.replace("_", "/"): file for name, file in files.items()}
+        self.contents: dict[str, str] = {}
+        self.asked: list[int] = []
 
     def entries(self, skip: object = ()) -> dict[str, Entry]:
         return self.files
+
+    def digests(self, skip: object, seconds: Iterable[int]) -> dict[str, str]:
+        self.asked.extend(seconds)
+        return self.contents
 
 
 def test_every_way_to_change_is_told_from_the_others() -> None:
@@ -274,8 +281,20 @@ def test_in_the_second_of_a_commit_fractions_decide(written: str, changed: bool)
     old = entry(moment=f"{written[0]}.0")
     before = Listed(saved=5_500_000_000, _f=old)
     assert bool(compare(before, Listed(running=True, _f=entry(moment=written)))) is changed
-    # Of an image nothing finer is known.
-    assert compare(before, Listed(_f=entry(moment=written))) == []
+
+
+def test_in_the_second_of_a_commit_contents_of_images_decide() -> None:
+    def listed(saved: int) -> Listed:
+        now = entry(moment="5.0")
+        return Listed(saved=saved, _f=now, _g=now, _h=entry(moment="4.0"))
+
+    before, after = listed(5_500_000_000), listed(9_000_000_000)
+    before.contents, after.contents = {"/f": "1", "/g": "1"}, {"/f": "2", "/g": "1"}
+    assert [(each.path, each.change) for each in compare(before, after)] == [("/f", "M")]
+    assert before.asked == after.asked == [5, 9]
+    # Nobody reads files that cannot have changed.
+    later = listed(6_500_000_000)
+    assert compare(later, listed(0)) == [] and not later.asked
 
 
 def test_a_list_is_read_in_whatever_pieces_it_comes() -> None:
