@@ -46,8 +46,8 @@ class Copies(Commands, Files, Software, Reading):
         """
         Copy a local directory to the host with ``rsync``, which is installed when missing.
 
-        Only what differs is sent. Times and modes are kept; the files belong to
-        the user one logs in as.
+        Only what differs is sent. Modes, and times of files, are kept; the files
+        belong to the user one logs in as.
 
         >>> change = host.rsync(local_directory, "/srv/copy")
 
@@ -98,6 +98,8 @@ class Copies(Commands, Files, Software, Reading):
             "--links",
             "--perms",
             "--times",
+            # Those of directories change with whatever is written in them: that is no difference.
+            "--omit-dir-times",
             "--devices",
             "--specials",
             "--protect-args",

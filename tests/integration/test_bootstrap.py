@@ -176,6 +176,7 @@ def test_rsync_copies_excludes_and_deletes(host: Bootstrap, tmp_path: Path) -> N
     assert host.stat(target + "/.git") is None
     assert host.rsync(source, target).changed is False
     host.execute("touch", target + "/extra")
+    host.execute("touch", "-d", "@1000", target, target + "/sub")
     assert host.rsync(source, target, delete=False).changed is False
     assert host.stat(target + "/extra") is not None
     assert host.rsync(source, target).changes == {"extra": ("present", None)}
