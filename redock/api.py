@@ -887,13 +887,14 @@ class Container(Transfer, Look, Reach, Power, Fitting):
                 self.revoke_ssh_access()
                 logger.info("Killing %s", self.image.name)
             finally:
-                if killing is not None:
-                    try:
+                try:
+                    if killing is not None:
                         killing.result()
-                    except EngineError as error:
-                        # It ended, or was removed, by itself: what we wanted.
-                        logger.debug("%s", error)
-                _connection.close_connection(machine.instance, closing)
+                except EngineError as error:
+                    # It ended, or was removed, by itself: what we wanted.
+                    logger.debug("%s", error)
+                finally:
+                    _connection.close_connection(machine.instance, closing)
                 self._remove_container(machine.id, machine.instance)
             self._forget_options()
             self.session.reset()

@@ -246,6 +246,9 @@ def restore(
     finally:
         for node in changed.values():
             node.let_go()
+            if node.closing is not None:
+                node.closing.close()
+                node.closing = None
     cluster.stagehand.tidy_up(snapshot, {changed[name]: gone for name, gone in old.items()})
     return list(changed)
 
