@@ -419,9 +419,14 @@ def test_restoring_brings_disks_back_and_keeps_what_others_know(cluster: Cluster
 def test_nodes_that_nothing_touched_are_left_running(cluster: Cluster) -> None:
     cluster.restore(cluster.snapshot("quiet"), full=True)
     cluster.stagehand.wait()
-    snapshot = cluster.snapshot("quiet")
-    containers = {node.name: node.container_id for node in cluster}
-    assert cluster.restore(snapshot) == []
+    for _ in range(5):
+        snapshot = cluster.snapshot("quiet")
+        containers = {node.name: node.container_id for node in cluster}
+        # Neighbours ask for each other's addresses now and then, which is a trace as any other.
+        if not cluster.restore(snapshot):
+            break
+    else:
+        pytest.fail("nodes that nothing touched were restored")
     cluster["n2"].run("true")
     assert cluster.restore(snapshot) == ["n2"]
     assert cluster["n1"].container_id == containers["n1"]

@@ -319,7 +319,7 @@ def test_top_on_a_terminal_is_refreshed_until_q(home: Home, machine: Container) 
         assert os.waitstatus_to_exitcode(ended[1]) == 0
         child = 0
         # The screen as it was before comes back.
-        assert screen.endswith(b"\x1b[?25h\x1b[?1049l")
+        wait_for(lambda: seen(b"\0")() or screen.endswith(b"\x1b[?25h\x1b[?1049l"))
     finally:
         if child:
             os.kill(child, signal.SIGKILL)
