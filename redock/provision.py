@@ -12,10 +12,9 @@ import logging
 import os
 import sys
 
-from redock import _identity, _machines
 from redock.bootstrap import Bootstrap, Change, ChangeList, run
 from redock.bootstrap._change import mask
-from redock.errors import InvalidArgument, InvalidName, NotFound, RedockError, SeveralFailed
+from redock.errors import InvalidArgument, InvalidName, RedockError, SeveralFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,15 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TextIO
 
-    from redock._project import Project
-    from redock.api import Container
-
-__all__ = ["find_alias", "load_script", "main", "provision", "provision_project"]
-
-logger = logging.getLogger(__name__)
-
-#: Seconds the script of a project may take.
-SCRIPT_PATIENCE = 3600.0
+__all__ = ["find_alias", "load_script", "main", "provision"]
 
 
 def main(options: argparse.Namespace) -> int:
@@ -45,8 +36,6 @@ def main(options: argparse.Namespace) -> int:
     if options.jobs is not None and options.jobs < 1:
         raise InvalidArgument("-j takes a number above 0")
     # Our own lines say what changes; the log would say it again.
-    import logging
-
     logging.getLogger("redock.bootstrap").setLevel(
         logging.DEBUG if getattr(options, "verbose", 0) > 1 else logging.WARNING
     )
@@ -187,81 +176,6 @@ def describe(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     return mask(f"{type(error).__name__}: {error}{where}")
-
-
-#: Where a machine keeps the script of its project, and the hash of what was done; a part of its
-#: disk, so that a commit includes them.
-PROJECT_SCRIPT = "/var/lib/redock/provision"
-PROJECT_STAMP = "/var/lib/redock/provisioned"
-
-
-def provision_project(container: Container, project: Project, output: TextIO) -> bool:
-    """
-    Bring a machine into the state its project wants, unless that was done before.
-
-    The packages are installed and the script is run on the machine, as root, when either has
-    changed since; nothing of the project is run on this host.
-
-    :param container: The machine; it runs.
-    :param project: The project.
-    :param output: Where the script's output goes.
-    :returns: False when there was nothing to do.
-    :raises SettingsError: The script cannot be read, or reaches out of the project's folder.
-    :raises RedockError: A step failed; the next call begins anew.
-    """
-    packages, script = project.packages, project.script
-    if not packages and script is None:
-        return False
-    import hashlib
-
-    wanted = hashlib.sha256(repr((packages, script)).encode()).hexdigest()
-    done = read_stamp(container)
-    if done == wanted:
-        return False
-    why = "its packages or its script have changed" if done else "for the first time"
-    logger.info("Provisioning %s, %s", container.image.name, why)
-    with Bootstrap(f"root@{container.ssh_alias}", output=output) as host:
-        if packages:
-            host.packages(*packages)
-        if script is not None:
-            put_file(container, PROJECT_SCRIPT, 0o755, script)
-            # A script without a first line that names its interpreter is one for sh.
-            interpreter = [] if script.startswith(b"#!") else ["/bin/sh"]
-            command = ["/usr/bin/env", *interpreter, PROJECT_SCRIPT]
-            host.execute(*command, timeout=SCRIPT_PATIENCE)
-    put_file(container, PROJECT_STAMP, 0o644, f"{wanted}\n".encode())
-    return True
-
-
-def put_file(container: Container, path: str, mode: int, contents: bytes) -> None:
-    """
-    Write a file of root's into a running machine.
-
-    :param container: The machine.
-    :param path: The pathname; its directory is made.
-    :param mode: The permissions.
-    :param contents: What it contains.
-    """
-    container.check_active()
-    assert container.session.container_id
-    files = _machines.archive({path: (mode, contents)})
-    container.engine.put_archive(container.session.container_id, "/", files)
-
-
-def read_stamp(container: Container) -> str:
-    """
-    Find out what a machine was provisioned with.
-
-    :param container: The machine.
-    :returns: The hash; empty when it never was.
-    """
-    machine = container._find_machine()
-    if machine is None:
-        return ""
-    try:
-        return _identity.read_file(container.engine, machine, PROJECT_STAMP).decode().strip()
-    except NotFound:
-        return ""
 
 
 def find_alias(name: str) -> str:

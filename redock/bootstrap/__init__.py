@@ -23,10 +23,13 @@ from __future__ import annotations
 from redock.bootstrap._accounts import Accounts
 from redock.bootstrap._change import Change, ChangeList, Secret
 from redock.bootstrap._copies import Copies
-from redock.bootstrap._facts import Facts, Stat
 from redock.bootstrap._hosts import run
 from redock.bootstrap._services import Services
 from redock.errors import ExternalCommandFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from redock.bootstrap._facts import Facts, Stat
 
 __all__ = [
     "Bootstrap",
@@ -80,3 +83,12 @@ class Bootstrap(Copies, Accounts, Services):
                    no; :func:`run` does).
     :raises InvalidName: The alias could be taken for something else by ``ssh``.
     """
+
+
+def __getattr__(name: str) -> object:
+    # Loading the module typing takes longer than most operations do (PEP 562).
+    if name in ("Facts", "Stat"):
+        from redock.bootstrap import _facts
+
+        return getattr(_facts, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

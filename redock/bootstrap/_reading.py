@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 
 from redock.bootstrap._change import Secret, reveal
-from redock.bootstrap._facts import Facts, Stat
 from redock.bootstrap._requests import (
     path_bytes,
     pure_source,
@@ -18,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from redock.bootstrap._facts import Facts, Stat
 
     Path = str | os.PathLike[str]
     Text = str | bytes | Secret
@@ -39,6 +40,8 @@ class Reading(Session):
         :raises ConnectionFailed: The host cannot be reached.
         """
         if self._facts is None:
+            from redock.bootstrap._facts import Facts
+
             answer, _ = self._ask("facts", {}, "facts")
             self._facts = Facts(**answer)
         return self._facts
@@ -74,6 +77,8 @@ class Reading(Session):
         answer, _ = self._ask("stat", arguments, f"stat {os.fspath(path)}")
         if answer is None:
             return None
+        from redock.bootstrap._facts import Stat
+
         target = answer.pop("target")
         return Stat(**answer, target=None if target is None else os.fsdecode(target))
 

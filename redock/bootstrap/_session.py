@@ -13,7 +13,6 @@ from redock._names import check_ssh_alias
 from redock._process import Result
 from redock.bootstrap._change import Change, ChangeList, Secret, mask
 from redock.bootstrap._connection import Connection, remote_shell
-from redock.bootstrap._facts import Facts
 from redock.bootstrap._requests import (
     unified_diff,
 )
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from typing import Any, Self, TextIO
+
+    from redock.bootstrap._facts import Facts
 
     Path = str | os.PathLike[str]
     Text = str | bytes | Secret

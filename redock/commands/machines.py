@@ -153,7 +153,7 @@ def start(options: argparse.Namespace) -> int:
                 print(api.connect_hint(container))
         raise
     if project is not None:
-        from redock.provision import provision_project
+        from redock._project_state import provision_project
 
         provision_project(containers[0], project, sys.stderr)
     interactive = sys.stdin.isatty() and sys.stdout.isatty() and not options.no_connect

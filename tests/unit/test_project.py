@@ -342,7 +342,7 @@ def test_commands_without_a_name_are_about_the_folders_machine(
             verb,
             lambda self, *_, verb=verb, **__: done.append((verb, self.image.name, self.options)),
         )
-    monkeypatch.setattr("redock.provision.provision_project", lambda *_: False)
+    monkeypatch.setattr("redock._project_state.provision_project", lambda *_: False)
     write('name = "shop:web"\nhostname = "www"\nmemory = "1g"\n')
     monkeypatch.chdir(folder)
     for verb in ("commit", "kill", "delete"):

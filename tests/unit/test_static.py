@@ -87,6 +87,7 @@ GROUND_UP = [
     "_look",
     "api",
     "bootstrap",
+    "_project_state",
     "provision",
     "cluster",
     "pytest_plugin",
