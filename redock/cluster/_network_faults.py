@@ -16,7 +16,7 @@ from redock.errors import InvalidArgument
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from redock._engine import Engine
     from redock.cluster._capabilities import Capabilities
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from redock.cluster._fault import Fault
     from redock.cluster._node import Node, NodeSet
 
-    Some = str | Node | Iterable[str | Node]
-    Unheard = Mapping[str, Iterable[str]]
+    Some: TypeAlias = str | Node | Iterable[str | Node]
+    Unheard: TypeAlias = Mapping[str, Iterable[str]]
 
 __all__ = ["NetworkVerbs", "names_of"]
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redock._engine import KIND, Engine, label
-from redock.cluster import Cluster, NodeSpec, _boot, _netfault, _network, _node, _process
+from redock.cluster import Cluster, NodeSpec, _boot, _contact, _netfault, _network, _process
 from redock.cluster._boot import Place
 from redock.cluster._images import fingerprint
 from redock.cluster._node import Node
@@ -432,5 +432,5 @@ def test_a_failed_test_is_shown_where_it_asked_and_not_inside_of_us(
     monkeypatch.setattr(Node, "run", run)
     with pytest.raises(Timeout) as caught:
         Node.succeed(Node.__new__(Node), "true")
-    assert str(_node.__file__) in {str(entry.path) for entry in caught.traceback}
+    assert str(_contact.__file__) in {str(entry.path) for entry in caught.traceback}
     assert {str(entry.path) for entry in caught.traceback.filter(caught)} == {__file__}
