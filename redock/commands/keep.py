@@ -134,9 +134,17 @@ def show_log(options: argparse.Namespace) -> int:
         for commit in commits:
             print(commit.short_id)
         return 0
+    headings = ["#", "ID", "WHEN", "SIZE", "LAYERS", "AUTHOR", "MESSAGE", "NOTE"]
+    rows = [commit_row(commit) for commit in commits]
+    if not any(commit.author for commit in commits):
+        # A column with nothing in it takes room from the others.
+        empty = headings.index("AUTHOR")
+        del headings[empty]
+        for row in rows:
+            del row[empty]
     print_table(
-        ["#", "ID", "WHEN", "SIZE", "LAYERS", "AUTHOR", "MESSAGE", "NOTE"],
-        [commit_row(commit) for commit in commits],
+        headings,
+        rows,
         right=["#", "SIZE", "LAYERS"],
         whole=["ID", "WHEN"],
     )

@@ -139,13 +139,17 @@ def test_the_log_for_people_and_for_programs(keep: Callable[..., Container]) -> 
     nothing = redock("log", name)
     assert nothing.returncode == 4
     assert_one_line(nothing.stderr)
+    machine.commit("before")
+    assert "AUTHOR" not in redock("log", name).stdout
     done = redock("commit", "-m", "a \x1b[31mred\x1b[0m word", "--author", "Sam", name)
-    assert done.returncode == 0 and "commit 1, " in done.stderr, done.stderr
+    assert done.returncode == 0 and "commit 2, " in done.stderr, done.stderr
     shown = redock("log", name).stdout
+    assert "AUTHOR" in shown
     assert "\x1b" not in shown and "Sam" in shown and "next start" in shown
-    (fields,) = json.loads(redock("log", "--json", name).stdout)
-    assert fields["number"] == 1 and fields["message"].startswith("a ") and fields["latest"]
-    assert redock("history", "-q", name).stdout == f"{machine.find_commit().short_id}\n"
+    fields, _ = json.loads(redock("log", "--json", name).stdout)
+    assert fields["number"] == 2 and fields["message"].startswith("a ") and fields["latest"]
+    newest, _ = redock("history", "-q", name).stdout.splitlines()
+    assert newest == machine.find_commit().short_id
 
 
 # Comparing.
