@@ -19,22 +19,18 @@ import logging
 import os
 
 import redock
-from redock import _connection, _identity, _include, _machines, _recipe, _remembered, _ssh
-from redock._engine import KIND, Engine, label
-from redock._files import Lock, path_in_home
+from redock import _connection, _identity, _include, _machines, _recipe, _ssh
+from redock._access import Access
+from redock._engine import KIND, label
 from redock._fitting import Fitting
 from redock._image import Image, Session
 from redock._listing import MachineInfo, list_machines
 from redock._look import Look, MachineStatus
 from redock._machines import Machine
 from redock._names import (
-    alias_for,
-    check_hostname,
-    check_ssh_alias,
     container_name,
     hostname_for,
     is_reserved,
-    shown,
 )
 from redock._power import Power
 from redock._process import Deadline, quote
@@ -43,18 +39,14 @@ from redock._transfer import Transfer
 from redock._transport import Pending
 from redock._usage import Process
 from redock.errors import (
-    AliasTaken,
     ContainerDied,
     EngineError,
     ForeignContainer,
     InvalidName,
     NoContainerRunning,
-    NotFound,
     PortUnavailable,
     RedockError,
     SecureShellTimeout,
-    SSHConfigConflict,
-    last_lines,
 )
 from redock.utils import Config, get_ssh_public_key
 
@@ -102,14 +94,11 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-#: Seconds another redock may need for the same machine before we give up.
-LOCK_PATIENCE = 120.0
 #: How often a container is created anew because its port was taken in that moment.
 PORT_ATTEMPTS = 8
-LOG_LINES = 20
 
 
-class Container(Transfer, Look, Reach, Power, Fitting):
+class Container(Transfer, Look, Reach, Power, Fitting, Access):
     """
     A machine you can SSH into: a container, its image and the way in.
 
@@ -140,35 +129,6 @@ class Container(Transfer, Look, Reach, Power, Fitting):
     :raises InvalidName: The image or host name is outside the grammar.
     """
 
-    def __init__(
-        self,
-        image: str | Image,
-        hostname: str | None = None,
-        timeout: float = 10,
-        *,
-        base: str | None = None,
-        engine: Engine | None = None,
-        options: Options | None = None,
-    ) -> None:
-        self.image = Image.coerce(image)
-        self.requested_hostname = check_hostname(hostname) if hostname else None
-        self.timeout = timeout
-        self.base = base
-        self.engine = engine or Engine()
-        #: What is asked for.
-        self.options = options
-        #: What the container that this object creates is started with.
-        self.effective: Options | None = None
-        self.session = Session()
-        #: Whether this object created the container.
-        self.created = False
-        #: Whether this object started the container; False when it found it running.
-        self.started = False
-        self.public_key: bytes | None = None
-
-    def __repr__(self) -> str:
-        return f"Container({self.image.name!r})"
-
     def __enter__(self) -> Container:
         self.start()
         return self
@@ -182,161 +142,7 @@ class Container(Transfer, Look, Reach, Power, Fitting):
         if self.created:
             self.kill()
 
-    # Names.
-
-    @property
-    def hostname(self) -> str:
-        """The host name inside the container."""
-        return self.requested_hostname or self.session.hostname or hostname_for(self.image.tag)
-
-    @property
-    def ssh_alias(self) -> str:
-        """The name to give to ``ssh``: ``NAME-container``."""
-        if self.session.ssh_alias:
-            return self.session.ssh_alias
-        # The host name may have been asked for, now or when the image was committed.
-        return alias_for(self.image.tag, self.hostname)
-
-    @property
-    def ssh_config_file(self) -> str:
-        """The pathname of the ssh configuration for this container."""
-        return _ssh.fragment_file(self.image.name)
-
-    @property
-    def ssh_endpoint(self) -> tuple[str, int]:
-        """
-        Wait for the container to become reachable over SSH.
-
-        The address and the port of its SSH server, after somebody has
-        answered there as an SSH server does.
-
-        :raises NoContainerRunning: The container does not run.
-        :raises SecureShellTimeout: There was no answer within the timeout.
-        """
-        self.check_active()
-        return self._wait_for_ssh(Deadline(self.timeout))
-
-    def get_ssh_client_command(
-        self, ip_address: str | None = None, port_number: int | None = None
-    ) -> list[str]:
-        """
-        Generate the command line that connects to the (running) container.
-
-        It works whether or not the user's ssh configuration mentions redock, as long as
-        the container has been given SSH access (:meth:`start`, :meth:`setup_ssh_access`).
-
-        :param ip_address: Replaces the address that is known.
-        :param port_number: Replaces the port that is known.
-        :returns: The command and its arguments.
-        """
-        command = ["ssh", "-F", _ssh.config_file()]
-        if ip_address is not None:
-            command += ["-o", f"HostName={ip_address}"]
-        if port_number is not None:
-            command += ["-o", f"Port={port_number}"]
-        if ip_address is not None or port_number is not None:
-            # A shared connection leads to where it was opened to.
-            command += ["-o", "ControlPath=none"]
-        return [*command, self.ssh_alias]
-
-    # Looking.
-
-    def find_container(self) -> bool:
-        """
-        Check whether the container runs.
-
-        :returns: True when a running container exists, False otherwise.
-        """
-        machine = self._find_machine()
-        if machine is None or not machine.running:
-            self.session.reset()
-            return False
-        self._remember(machine)
-        return True
-
-    def check_active(self) -> None:
-        """
-        Make sure the container runs.
-
-        :raises NoContainerRunning: It does not.
-        """
-        if not self.find_container():
-            raise self._not_running()
-
-    def _not_running(self) -> NoContainerRunning:
-        """
-        Say that the container does not run.
-
-        :returns: The error to raise.
-        """
-        self.session.reset()
-        return NoContainerRunning(
-            f"{self.image.name} is not running: start it with 'redock start {self.image.name}'"
-        )
-
-    def find_image(self, image_to_find: Image) -> Image | None:
-        """
-        Find the most recent image with the given repository and tag.
-
-        :param image_to_find: The image to look for.
-        :returns: The image with its id, None when there is none.
-        """
-        described = self.engine.inspect_image(image_to_find.name)
-        return Image(*image_to_find.key, id=described["Id"]) if described else None
-
-    def expand_id(self, short_id: str, candidate_ids: Sequence[str]) -> str:
-        """
-        Translate a short id into the long id it stands for.
-
-        :param short_id: The beginning of an id, as ``docker`` shows it.
-        :param candidate_ids: The long ids there are.
-        :returns: The only one that starts with the short id.
-        :raises NotFound: None does, or several do.
-        """
-        wanted = short_id.removeprefix("sha256:")
-        found = [each for each in candidate_ids if each.removeprefix("sha256:").startswith(wanted)]
-        if not wanted or len(set(found)) != 1:
-            problem = "stands for several ids" if found else "matches no id"
-            raise NotFound(f"the short id {short_id!r} {problem}")
-        return found[0]
-
-    def _find_machine(self, machines: Sequence[Machine] | None = None) -> Machine | None:
-        """
-        Find the container in whatever state.
-
-        :param machines: All machines, where they are known (default: ask the engine).
-        :returns: What the engine says about it, None when there is none.
-        """
-        if machines is None:
-            machines = _machines.find_machines(self.engine, self.image.name)
-        return next((each for each in machines if each.name == self.image.name), None)
-
-    def _remember(self, machine: Machine) -> None:
-        """
-        Take what is known about the container into the session.
-
-        :param machine: What the engine says.
-        """
-        session = self.session
-        session.container_id, session.instance = machine.id, machine.instance
-        session.ssh_alias, session.hostname = machine.alias, machine.hostname
-        session.address, session.port = machine.endpoint
-        session.user, session.agent = "root", False
-        if machine.options or _remembered.exists(machine.name):
-            from redock._options import Options
-
-            options = Options.parse(machine.options)
-            session.user = options.login
-            session.agent = _remembered.recall(machine.name).get("agent", bool(options.agent))
-
     # Starting.
-
-    @property
-    def _lock(self) -> Lock:
-        """The lock that lets one process at a time work on this machine."""
-        name = os.path.basename(self.ssh_config_file)
-        path = path_in_home("locks", f"{name}.lock")
-        return Lock(path, f"machine {self.image.name}", timeout=LOCK_PATIENCE)
 
     def start(self, *, recreate: bool = False) -> None:
         """
@@ -647,166 +453,7 @@ class Container(Transfer, Look, Reach, Power, Fitting):
                 " program, or save the disk with 'docker commit' and start a new machine"
             ) from error
 
-    # Access.
-
-    @property
-    def _host_entry(self) -> _ssh.HostEntry:
-        """
-        What ``ssh`` is told about the (running) container.
-
-        :raises EngineError: The engine publishes it where redock would not.
-        :raises InvalidName: Its alias could be taken for something else.
-        """
-        session = self.session
-        if session.instance is None or session.port is None:
-            self.check_active()
-        assert session.instance
-        if session.address != _machines.LOOPBACK or not 0 < (session.port or 0) < 65536:
-            raise EngineError(
-                f"the engine publishes {self.image.name} at {shown(session.address)} port"
-                f" {session.port}, which redock never asks for: 'redock kill {self.image.name}'"
-            )
-        assert session.port
-        alias = check_ssh_alias(self.ssh_alias)
-        return _ssh.HostEntry(
-            self.image.name,
-            alias,
-            session.instance,
-            session.port,
-            session.address,
-            self.engine.way_to(session.instance),
-            user=session.user or "root",
-            agent=bool(session.agent),
-        )
-
-    def setup_ssh_access(self) -> None:
-        """
-        Make the container known to ``ssh``: ``ssh ALIAS`` works from then on.
-
-        Writes the host entry and the pinned host key below ``~/.redock`` and
-        makes sure one ``Include`` line stands in ``~/.ssh/config``. Where that
-        file cannot be changed a warning says how to connect without it.
-
-        :raises NoContainerRunning: The container does not run.
-        :raises RedockError: redock's own files cannot be written.
-        """
-        entry = self._host_entry
-        if self.public_key is None:
-            machine = self._find_machine()
-            assert machine is not None
-            self.public_key = _identity.recall_public_key(self.engine, machine)
-        _ssh.install(entry, self.public_key)
-        try:
-            _include.install()
-        except SSHConfigConflict as error:
-            logger.warning("%s", _include.explain(error, entry.alias))
-        with Config() as state:
-            state["containers"][self.image.name] = {
-                "alias": entry.alias,
-                "id": self.session.container_id,
-                "instance": entry.instance,
-                "port": entry.port,
-                "engine": self.engine.endpoint.url,
-            }
-
-    def revoke_ssh_access(self) -> None:
-        """
-        Make ``ssh`` forget the container.
-
-        :raises RedockError: redock's own files cannot be written.
-        """
-        instance = self.session.instance
-        if instance is None:
-            known = _ssh.instance_of(self.image.name)
-            # The entry may be of a machine that has another name by now.
-            taken = (
-                {each.instance for each in _machines.find_machines(self.engine)} if known else ()
-            )
-            instance = None if known in taken else known
-        _ssh.remove(self.image.name, instance)
-        with Config() as state:
-            state["containers"].pop(self.image.name, None)
-
-    @property
-    def _alias_lock(self) -> Lock:
-        """The lock that lets one machine at a time take the alias."""
-        path = path_in_home("locks", f".{self.ssh_alias}.lock")
-        return Lock(path, f"the alias {self.ssh_alias}", timeout=LOCK_PATIENCE)
-
-    def _check_alias(self) -> None:
-        """
-        Make sure no other machine of this user answers to the alias.
-
-        :raises AliasTaken: One does.
-        """
-        for machine in _machines.find_claims(self.engine):
-            if (
-                machine.alias == self.ssh_alias
-                and machine.name != self.image.name
-                and machine.user in ("", str(os.getuid()))
-            ):
-                raise AliasTaken(
-                    f"the alias {self.ssh_alias} belongs to {machine.name}:"
-                    f" give {self.image.name} another one with --hostname"
-                )
-
-    def _wait_for_ssh(self, deadline: Deadline) -> tuple[str, int]:
-        """
-        Wait until the container's SSH server answers.
-
-        :param deadline: When to give up.
-        :returns: Its address and port.
-        :raises ContainerDied: The container ended meanwhile.
-        :raises SecureShellTimeout: There was no answer in time.
-        """
-        entry = self._host_entry
-        if entry.proxy is None:
-            _connection.wait_for_banner(entry.address, entry.port, deadline, self._check_alive)
-        else:
-            # The port is another machine's: only ssh gets there.
-            _connection.open_connection(entry, deadline, self._check_alive)
-        return entry.address, entry.port
-
-    def _check_alive(self) -> None:
-        """
-        Make sure the container has not ended.
-
-        :raises ContainerDied: It has; the message ends with what it printed last.
-        """
-        assert self.session.container_id
-        try:
-            state = self.engine.inspect_container(self.session.container_id)["State"]
-        except NotFound as error:
-            raise ContainerDied(f"{self.image.name} was removed while it was starting") from error
-        # One that the engine starts again and again never came up.
-        failing = self.created and state["Status"] == "restarting"
-        if state["Status"] in ("running", "restarting", "paused", "created") and not failing:
-            return
-        log = self.engine.logs(self.session.container_id, LOG_LINES)
-        raise ContainerDied(
-            f"{self.image.name} ended with status {state['ExitCode']} while it was starting:"
-            f" {last_lines(log, 1) or 'it printed nothing'}",
-            log,
-            state["ExitCode"],
-        )
-
-    def _log_in(self) -> None:
-        """
-        Wait for a real login, whose connection later commands share.
-
-        :raises SecureShellTimeout: It did not work in time.
-        :raises ContainerDied: The container ended meanwhile.
-        """
-        deadline = Deadline(self.timeout)
-        try:
-            self._wait_for_ssh(deadline)
-            _connection.open_connection(self._host_entry, deadline, self._check_alive)
-        except SecureShellTimeout as error:
-            raise SecureShellTimeout(
-                f"{error}; {self.image.name} is still running: run the command again to wait"
-                f" longer (--timeout), see its log with"
-                f" 'redock logs {self.image.name}'"
-            ) from error
+    # Ending.
 
     def _bury(self) -> None:
         """Take away the alias of a container that ended, and the container if it was new."""
@@ -823,8 +470,6 @@ class Container(Transfer, Look, Reach, Power, Fitting):
         _ssh.remove(self.image.name, self.session.instance if self.created else None)
         with Config() as state:
             state["containers"].pop(self.image.name, None)
-
-    # Ending.
 
     def commit(
         self, message: str | None = None, author: str | None = None, *, squash: bool = False

@@ -66,6 +66,8 @@ GROUND_UP = [
     "_machines",
     "_identity",
     "_image",
+    "_handle",
+    "_access",
     "_commits",
     "_changes",
     "_flat",
