@@ -551,7 +551,8 @@ def noted_start(name, pid):
 def verify_service(manager, name, state, action, pid):
     wanted = state != "stopped"
     deadline = time.monotonic() + 60
-    while manager.running(name) != wanted or manager.undecided(name):
+    # In this order: one that was starting a moment ago may have failed since.
+    while manager.undecided(name) or manager.running(name) != wanted:
         if time.monotonic() > deadline or (wanted and manager.gave_up(name)):
             words = "running" if not wanted else "not running"
             raise Failure("after %s it is %s%s" % (action, words, manager.log(name)))

@@ -363,3 +363,33 @@ def test_changes_cannot_be_modified(host: Bootstrap, tmp_path: Path) -> None:
         del change.changed
     with pytest.raises(AttributeError):
         change.nothing  # noqa: B018
+
+
+class Fading:
+    """A service that is starting when it is looked at first, and has failed ever after."""
+
+    def __init__(self) -> None:
+        self.states = iter(["STARTING"])
+
+    def state(self) -> str:
+        return next(self.states, "FATAL")
+
+    def running(self, name: str) -> bool:
+        return self.state() in ("RUNNING", "STARTING")
+
+    def undecided(self, name: str) -> bool:
+        return self.state() == "STARTING"
+
+    def gave_up(self, name: str) -> bool:
+        return self.state() == "FATAL"
+
+    def log(self, name: str) -> str:
+        return ": the reason"
+
+
+def test_a_service_that_fails_while_it_is_looked_at_has_failed() -> None:
+    from redock._remote._services import verify_service
+    from redock._remote._world import Failure
+
+    with pytest.raises(Failure, match="after start it is not running: the reason"):
+        verify_service(Fading(), "web", "running", "start", None)  # type: ignore[no-untyped-call]
