@@ -266,7 +266,7 @@ class Systemd:
             [
                 "systemctl",
                 "show",
-                "--property=LoadState,ActiveState,MainPID,UnitFileState",
+                "--property=LoadState,ActiveState,MainPID,UnitFileState,NeedDaemonReload",
                 "--",
                 name,
             ],
@@ -286,7 +286,13 @@ class Systemd:
         return int(self.show(name).get("MainPID") or 0) or None
 
     def systemctl(self, world, verb, name):
-        checked(world, ["systemctl", verb, "--", name], "systemctl %s failed" % verb)
+        if self.show(name).get("NeedDaemonReload") == "yes":
+            # Its files are not what systemd has read, and it would go by that.
+            checked(world, ["systemctl", "daemon-reload"], "systemctl daemon-reload failed")
+        try:
+            checked(world, ["systemctl", verb, "--", name], "systemctl %s failed" % verb)
+        except Failure as failure:
+            raise Failure("%s%s" % (failure, self.log(name)), **failure.details) from None
 
     def start(self, world, name):
         self.systemctl(world, "start", name)

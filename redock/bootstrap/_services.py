@@ -44,7 +44,9 @@ class Services(Session):
         """
         Make sure that a service runs, or does not, and has seen its configuration.
 
-        Supervisor is asked first, then systemd, then the scripts in ``/etc/init.d``.
+        Supervisor is asked first, then systemd, then the scripts in ``/etc/init.d``. Supervisor
+        and systemd read the files that describe a service again before it is started or
+        restarted, where these have changed.
 
         A service is restarted when one of the changes in ``restart_if`` changed
         something, and also when a file it is about is newer than the running process. So a

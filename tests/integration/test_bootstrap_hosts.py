@@ -32,10 +32,10 @@ def agent(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def address_of(engine: Engine, container: Container) -> str:
-    """The address of a machine in the engine's own network, where nothing is published."""
-    assert container.session.container_id
-    described = engine.inspect_container(container.session.container_id)
+def address_of(engine: Engine, container: str | None) -> str:
+    """The address of a container in the engine's own network, where nothing is published."""
+    assert container
+    described = engine.inspect_container(container)
     (network,) = described["NetworkSettings"]["Networks"].values()
     return str(network["IPAddress"])
 
@@ -66,7 +66,7 @@ def test_through_a_jump_host_with_a_key_of_the_agent(
     add_entry(
         home,
         "Host inner.example",
-        f"HostName {address_of(engine, inner)}",
+        f"HostName {address_of(engine, inner.session.container_id)}",
         "User root",
         "HostKeyAlias inner",
         f"UserKnownHostsFile {pin(home, inner, 'inner')}",
@@ -85,7 +85,7 @@ def test_through_a_jump_host_with_a_key_of_the_agent(
         assert host.execute("cat", "/srv/through", capture=True).stdout == "jumped\n"
         # The host could reach that address itself: it is the jump host that did.
         came_from = host.execute("echo $SSH_CONNECTION", capture=True).stdout.split()[0]
-        assert came_from == address_of(engine, jump)
+        assert came_from == address_of(engine, jump.session.container_id)
         assert host.rsync(Path(__file__).parent, "/srv/tests").changed
         assert host.rsync(Path(__file__).parent, "/srv/tests").changed is False
     # The way in is what ssh says it is, for all hosts of a run as well.

@@ -1,15 +1,21 @@
-"""Services: Supervisor, the scripts of System V, and systemd where a machine can run it."""
+"""Services: Supervisor, the scripts of System V, and systemd."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from redock._engine import KIND, Engine, label
 from redock.api import Container
 from redock.bootstrap import Bootstrap, Change
 from redock.errors import OperationFailed
+
+from .conftest import REPOSITORY, Home, ssh
+from .harness import wait_for
+from .test_bootstrap_hosts import add_entry, address_of, pin
 
 PROGRAM = "[program:{0}]\ncommand = {1}\nstartsecs = {2}\n{3}"
 
@@ -183,3 +189,115 @@ def test_an_upgraded_package_restarts(host: Bootstrap) -> None:
     host.execute("apt-get -q -y install --reinstall cron", capture=True)
     assert host.service("cron", restart_if=[package]).changed
     assert host.service("cron", restart_if=[package]).changed is False
+
+
+UNIT = """\
+[Unit]
+Description = An example
+[Service]
+ExecStartPre = /bin/sh -c '{}'
+ExecStart = /bin/sleep {}
+ExecReload = /bin/touch /srv/reloaded
+[Install]
+WantedBy = multi-user.target
+"""
+
+
+@pytest.fixture(scope="module")
+def systemd(
+    home: Home, engine: Engine, make_machine: Callable[[str], Container]
+) -> Iterator[Bootstrap]:
+    """The disk of a machine, booted by systemd in the place of Supervisor."""
+    machine = make_machine("systemd")
+    with Bootstrap(machine.ssh_alias) as host:
+        host.packages("systemd", "dbus")
+        host.execute("systemctl disable supervisor && systemctl enable ssh", capture=True)
+    assert machine.session.container_id
+    image = engine.commit(machine.session.container_id, REPOSITORY, "systemd")
+    # Where there are cgroups of the first version, those of systemd are all it needs to change.
+    first = "/sys/fs/cgroup/systemd"
+    cgroups = first if os.path.isdir(first) else "/sys/fs/cgroup"
+    container = engine.create_container(
+        f"{REPOSITORY}-systemd",
+        {
+            "Image": image,
+            "Entrypoint": [],
+            "Cmd": ["/lib/systemd/systemd"],
+            "Labels": {KIND: "test", label("port"): ""},
+            "HostConfig": {
+                "Binds": [f"{cgroups}:{cgroups}:rw"],
+                "CgroupnsMode": "host",
+                "CapAdd": ["SYS_ADMIN"],
+                "SecurityOpt": ["seccomp=unconfined", "apparmor=unconfined"],
+                "Tmpfs": {"/run": "", "/run/lock": ""},
+                # The host key, and who may log in.
+                "VolumesFrom": [machine.session.container_id],
+            },
+        },
+    )
+    try:
+        engine.begin_start(container).result()
+        add_entry(
+            home,
+            "Host systemd.example",
+            f"HostName {address_of(engine, container)}",
+            "User root",
+            "HostKeyAlias systemd",
+            f"UserKnownHostsFile {pin(home, machine, 'systemd')}",
+            "StrictHostKeyChecking yes",
+            f"IdentityFile {home.redock}/ssh/id_ed25519",
+        )
+        wait_for(lambda: ssh("systemd.example", "true").returncode == 0)
+        with Bootstrap("systemd.example") as host:
+            yield host
+    finally:
+        engine.remove_container(container)
+        engine.remove_image(image, force=True)
+
+
+def write_unit(host: Bootstrap, name: str, seconds: int, before: str = "true") -> Change:
+    path = f"/etc/systemd/system/{name}.service"
+    return host.file(path, UNIT.format(before, seconds))
+
+
+def words_of(host: Bootstrap, name: str) -> str:
+    """The command line of the unit's main process."""
+    script = f"tr '\\0' ' ' </proc/$(systemctl show --value -p MainPID {name})/cmdline"
+    return host.execute(script, capture=True).stdout.strip()
+
+
+def test_units_of_systemd(systemd: Bootstrap) -> None:
+    host = systemd
+    assert host.facts.init == "systemd"
+    unit = write_unit(host, "example", 1000)
+    change = host.service("example", enabled=True, restart_if=[unit])
+    assert change.changes == {"state": ("stopped", "running"), "enabled": (False, True)}
+    assert host.service("example", enabled=True, restart_if=[unit.target]).changed is False
+    # A changed file is taken in without another word, whether or not its change is given.
+    unit = write_unit(host, "example", 1001)
+    assert host.service("example", restart_if=[unit]).changed
+    assert words_of(host, "example") == "/bin/sleep 1001"
+    write_unit(host, "example", 1002)
+    assert host.service("example", restart_if=[unit.target]).changed
+    assert host.service("example", restart_if=[unit.target]).changed is False
+    assert words_of(host, "example") == "/bin/sleep 1002"
+    assert host.service("example", "reloaded").changed
+    assert host.stat("/srv/reloaded") is not None
+    assert words_of(host, "example") == "/bin/sleep 1002"
+    assert host.service("example", "restarted").changed
+    assert host.service("example", "stopped", enabled=False).changes == {
+        "state": ("running", "stopped"),
+        "enabled": (True, False),
+    }
+    assert host.service("example", "stopped", enabled=False).changed is False
+
+
+def test_a_unit_that_does_not_start(systemd: Bootstrap) -> None:
+    write_unit(systemd, "broken", 1000, "echo the reason >&2; exit 1")
+    with pytest.raises(OperationFailed, match="the reason"):
+        systemd.service("broken")
+
+
+def test_a_unit_that_nobody_knows(systemd: Bootstrap) -> None:
+    with pytest.raises(OperationFailed, match="neither Supervisor nor"):
+        systemd.service("no-such-unit")
