@@ -38,7 +38,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -133,6 +132,9 @@ class Schedule(RuleBasedStateMachine):
 
     Rules only note what is to happen; it happens in the end. When Hypothesis reduces a schedule it
     comes by the same one again and again, and one that is known need not be run.
+
+    What makes no sense, to cut twice, is not noted. With a ``precondition`` a cut could not be left
+    out without what depends on it, and now and then the reduction would get stuck.
     """
 
     trial: ClassVar[Trial]
@@ -151,17 +153,17 @@ class Schedule(RuleBasedStateMachine):
     def write(self) -> None:
         self.steps.append("write")
 
-    @precondition(lambda self: not self.is_cut)
     @rule()
     def cut(self) -> None:
-        self.is_cut = True
-        self.steps.append("cut")
+        if not self.is_cut:
+            self.is_cut = True
+            self.steps.append("cut")
 
-    @precondition(lambda self: self.is_cut)
     @rule()
     def heal(self) -> None:
-        self.is_cut = False
-        self.steps.append("heal")
+        if self.is_cut:
+            self.is_cut = False
+            self.steps.append("heal")
 
     @rule(name=st.sampled_from(["n1", "n2"]))
     def crash(self, name: str) -> None:
@@ -184,12 +186,12 @@ SETTINGS = settings(
 )
 
 
-def explore(cluster: Cluster, version: str, max_examples: int = 60) -> tuple[str, ...] | None:
+def explore(cluster: Cluster, version: str, max_examples: int = 300) -> tuple[str, ...] | None:
     """
     Look for a schedule after which something is missing: the shortest, or None.
 
     The search ends with the first one that is found, so there may be plenty of examples: whatever
-    the version of Hypothesis makes up, it is among them.
+    the version of Hypothesis makes up, and it goes by which modules are loaded, it is among them.
     """
     trial = Trial(cluster, version)
     machine = type("Schedule", (Schedule,), {"trial": trial})
