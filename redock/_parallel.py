@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 
+from redock._process import Deadline
 from redock.errors import RedockError, SeveralFailed
 
 TYPE_CHECKING = False
@@ -19,26 +21,33 @@ if TYPE_CHECKING:
 
 __all__ = ["call_all", "raise_all", "run_all"]
 
+#: Seconds that what is under way may go on after an interrupt.
+GRACE = 30.0
+
 
 def run_all(
     items: Mapping[str, T],
     function: Callable[[T], object],
     workers: int,
     on_error: Callable[[str, Exception], None],
+    grace: float = 0.0,
 ) -> dict[str, Exception]:
     """
     Call a function for every item; a failure does not stop the others.
 
-    The threads do not keep the process alive: an interrupt ends all of them.
+    After an interrupt no call begins any more. The threads do not keep the process alive.
 
     :param items: The items by name.
     :param function: Called with each item.
     :param workers: How many items at a time.
     :param on_error: Called in this thread with the name and error of each failure.
+    :param grace: Seconds to wait, after an interrupt, for the end of calls that are under way
+                  (default: they are left to themselves).
     :returns: The errors by name, in the order of the items.
     """
     waiting: queue.SimpleQueue[tuple[str, T]] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[str, Exception | None]] = queue.SimpleQueue()
+    ended: list[str] = []
     for item in items.items():
         waiting.put(item)
 
@@ -54,16 +63,41 @@ def run_all(
                 done.put((name, error))
             else:
                 done.put((name, None))
+            finally:
+                ended.append(name)
 
-    for _ in range(min(workers, len(items))):
-        threading.Thread(target=work, daemon=True).start()
     errors: dict[str, Exception] = {}
-    for _ in items:
-        name, error = done.get()
-        if error is not None:
-            errors[name] = error
-            on_error(name, error)
+    try:
+        for _ in range(min(workers, len(items))):
+            threading.Thread(target=work, daemon=True).start()
+        for _ in items:
+            name, error = done.get()
+            if error is not None:
+                errors[name] = error
+                on_error(name, error)
+    except BaseException:
+        begun = len(items) - empty(waiting)
+        deadline = Deadline(grace)
+        while len(ended) < begun and not deadline.passed:
+            time.sleep(0.01)
+        raise
     return {name: errors[name] for name in items if name in errors}
+
+
+def empty(waiting: queue.SimpleQueue[tuple[str, T]]) -> int:
+    """
+    Take everything out of a queue.
+
+    :param waiting: The queue.
+    :returns: How much that was.
+    """
+    taken = 0
+    while True:
+        try:
+            waiting.get_nowait()
+        except queue.Empty:
+            return taken
+        taken += 1
 
 
 def call_all(
@@ -71,15 +105,20 @@ def call_all(
     function: Callable[[T], R],
     workers: int = 8,
     on_error: Callable[[str, Exception], None] = lambda name, error: None,
+    grace: float = GRACE,
 ) -> dict[str, R]:
     """
     Call a function for every item and collect what it returns.
+
+    Who tidies up after an interrupt does not meet calls at work: their end is waited for. Another
+    interrupt ends that.
 
     :param items: The items by name.
     :param function: Called with each item.
     :param workers: How many items at a time (default: 8).
     :param on_error: Called in this thread with the name and error of each failure
                      (default: nothing is).
+    :param grace: Seconds to wait for that at most (default: 30).
     :returns: What was returned, by name.
     :raises RedockError: The error of the only item that failed.
     :raises SeveralFailed: At least two items failed.
@@ -89,7 +128,7 @@ def call_all(
     def work(name: str) -> None:
         returned[name] = function(items[name])
 
-    failed = run_all({name: name for name in items}, work, workers, on_error)
+    failed = run_all({name: name for name in items}, work, workers, on_error, grace)
     raise_all(failed, f"{len(failed)} of {len(items)} failed")
     return {name: returned[name] for name in items}
 

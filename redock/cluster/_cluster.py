@@ -327,9 +327,11 @@ class Cluster(FaultVerbs):
             # What could not be made whole is taken away; why it could not is what matters.
             for node in self.nodes:
                 node.let_go()
-            with contextlib.suppress(RedockError):
-                self.stagehand.close()
+            self.stagehand.close()
+            try:
                 _process.remove_cluster(self.engine, self.name)
+            except RedockError as error:
+                logger.warning("Some of cluster %s is left: %s", self.name, error)
             self.nodes = NodeSet([])
             raise
         _process.end_change(self.engine, self.name)

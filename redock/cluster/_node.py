@@ -267,4 +267,5 @@ class NodeSet:
         return call_all(
             {node.name: node for node in self.nodes},
             lambda node: node.run(*command, timeout=timeout, check=check, input=input),
+            grace=0.0,
         )

@@ -339,11 +339,21 @@ class Watchdog:
             cls.current = cls()
 
     @classmethod
-    def dismiss(cls) -> None:
-        """End the watchdog: there is nothing left to remove."""
-        watchdog, cls.current = cls.current, None
+    def dismiss(cls, engine: Engine) -> None:
+        """
+        End the watchdog when there is nothing left to remove.
+
+        :param engine: The engine.
+        """
+        watchdog = cls.current
         if watchdog is None or watchdog.pid != os.getpid():
             return
+        try:
+            if any(labels_of(engine, f"{label('process')}={process_id()}")):
+                return
+        except RedockError:
+            return
+        cls.current = None
         try:
             watchdog.process.communicate(b"done", timeout=10)
         except (OSError, subprocess.TimeoutExpired):

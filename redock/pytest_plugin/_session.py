@@ -12,6 +12,7 @@ import os
 
 import pytest
 
+from redock._engine import Engine
 from redock._files import Lock, path_in_home
 from redock._process import Deadline
 from redock.cluster import Cluster, _process
@@ -419,7 +420,7 @@ class RedockSession:
         for managed in reversed(self.live):
             self.part(managed)
         if not self.live:
-            _process.Watchdog.dismiss()
+            _process.Watchdog.dismiss(Engine())
 
 
 def policy(item: pytest.Item) -> str:

@@ -15,7 +15,7 @@ import pytest
 from redock import _machines
 from redock._engine import Engine, label
 from redock.api import Container
-from redock.cluster import Cluster, Fault, Node, NodeSpec, _network, _process
+from redock.cluster import Cluster, Fault, Node, NodeSpec, _netfault, _network, _process, _snapshot
 from redock.errors import (
     AliasTaken,
     ConnectionFailed,
@@ -583,6 +583,65 @@ def test_a_fault_on_a_node_that_has_gone_leaves_nothing(
     assert reaches(cluster["n1"], cluster["n2"])
     with pytest.raises(NotFound, match="there is no node called n4"):
         cluster.pause("n4")
+
+
+# Interrupts, while threads are at work.
+
+
+def interrupt_before(monkeypatch: pytest.MonkeyPatch, holder: object, verb: str) -> None:
+    """
+    Have this process interrupted at the first use of a verb, which then is done nevertheless.
+
+    :param monkeypatch: Puts things right again.
+    :param holder: The class or module that has the verb.
+    :param verb: Its name.
+    """
+    done = getattr(holder, verb)
+    first = iter([True])
+
+    def late(*args: object, **options: object) -> object:
+        if next(first, False):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)
+        return done(*args, **options)
+
+    monkeypatch.setattr(holder, verb, late)
+
+
+@pytest.mark.parametrize("verb", ["create_container", "attach", "begin_start"])
+def test_nothing_is_left_of_a_start_that_is_interrupted(
+    verb: str,
+    make_cluster: Callable[..., Cluster],
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cluster = make_cluster(2)
+    interrupt_before(monkeypatch, Engine, verb)
+    with pytest.raises(KeyboardInterrupt):
+        cluster.start()
+    assert leftovers(engine, cluster.name) == []
+    assert "is left" not in caplog.text
+
+
+def test_after_an_interrupted_snapshot_all_nodes_go_on(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_before(monkeypatch, _snapshot, "freeze")
+    with pytest.raises(KeyboardInterrupt):
+        cluster.snapshot("interrupted")
+    assert set(cluster.states().values()) == {"running"}
+    assert "interrupted" not in cluster.snapshots()
+
+
+def test_nothing_is_left_of_a_fault_that_was_interrupted(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_before(monkeypatch, _netfault, "in_owner")
+    with pytest.raises(KeyboardInterrupt):
+        cluster.partition(["n1"], ["n2", "n3"])
+    assert cluster.refresh() and cluster.faults == []
+    assert reaches(cluster["n1"], cluster["n2"]) and reaches(cluster["n3"], cluster["n1"])
 
 
 # What is left when the process ends.

@@ -437,6 +437,28 @@ def test_nothing_is_left_of_a_run_that_is_killed(
     wait_for(lambda: mine() == [])
 
 
+def test_nothing_is_left_where_a_cluster_could_not_be_taken_down(
+    suite: Suite, engine: Engine
+) -> None:
+    suite.write(
+        test_stubborn="""
+            import pytest
+            from redock.cluster import _process
+            from redock.errors import EngineError
+
+            def refuse(engine, cluster):
+                raise EngineError("the engine is in a mood")
+
+            @pytest.mark.cluster(nodes=1)
+            def test_it(cluster):
+                _process.remove_cluster = refuse
+        """
+    )
+    output = suite.run(passed=1, error=1)
+    assert "the engine is in a mood" in output
+    wait_for(lambda: leftovers(engine, "run", run_of(output)) == [])
+
+
 def test_nothing_is_left_of_workers_whose_controller_is_killed(
     suite: Suite, engine: Engine
 ) -> None:

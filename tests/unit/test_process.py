@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 import time
 
 import pytest
 
-from redock._parallel import run_all
+from redock._parallel import call_all, run_all
 from redock._process import Result, run
 from redock.errors import ExternalCommandFailed, RedockError, Timeout, last_lines
 from tests.unit.conftest import PATIENCE
@@ -103,8 +106,6 @@ def test_all_are_done_and_failures_come_in_order() -> None:
 
 
 def test_there_are_never_more_at_a_time_than_asked_for() -> None:
-    import threading
-
     lock, busy, most = threading.Lock(), [0], [0]
 
     def work(item: int) -> None:
@@ -117,6 +118,41 @@ def test_there_are_never_more_at_a_time_than_asked_for() -> None:
 
     run_all({str(number): number for number in range(12)}, work, 3, lambda *_: None)
     assert 1 < most[0] <= 3
+
+
+def test_after_an_interrupt_nothing_begins_and_what_is_under_way_is_waited_for() -> None:
+    begun, ended = [], []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        ended.append(item)
+
+    with pytest.raises(KeyboardInterrupt):
+        call_all({str(number): number for number in range(9)}, work, 3)
+    assert 1 <= len(begun) <= 3
+    assert sorted(begun) == sorted(ended)
+    time.sleep(0.3)
+    assert len(begun) <= 3
+
+
+def test_a_second_interrupt_ends_the_wait_for_the_end() -> None:
+    free = threading.Event()
+
+    def work(item: int) -> None:
+        for _ in (1, 2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+        free.wait(PATIENCE)
+
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            call_all({"only": 1}, work, grace=2 * PATIENCE)
+        assert isinstance(caught.value.__context__, KeyboardInterrupt)
+    finally:
+        free.set()
 
 
 def test_nothing_to_do_is_done() -> None:
