@@ -14,6 +14,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import time
+from functools import partial
 
 from redock import _connection, _machines, _recipe
 from redock._engine import KIND, label
@@ -27,7 +29,8 @@ from redock.errors import EngineError, NoContainerRunning, NotFound, RedockError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
     from redock.cluster._cluster import Cluster
     from redock.cluster._node import Node
@@ -54,15 +57,17 @@ class Snapshot:
     :param name: Its own name.
     :param images: The id of the image with the disk of each node, by name.
     :param created: When it was taken, in seconds since the epoch; 0 when that is not known.
+    :param cut: What tells it from others of its name, and says which is the older.
     """
 
     def __init__(
-        self, cluster: str, name: str, images: Mapping[str, str], created: int = 0
+        self, cluster: str, name: str, images: Mapping[str, str], created: int = 0, cut: str = ""
     ) -> None:
         self.cluster = cluster
         self.name = name
         self.images = dict(images)
         self.created = created
+        self.cut = cut
 
     def __repr__(self) -> str:
         return f"Snapshot({self.cluster!r}, {self.name!r})"
@@ -80,6 +85,8 @@ def take(cluster: Cluster, name: str, states: Mapping[str, str]) -> Snapshot:
     """
     Save the disks of all nodes at one moment.
 
+    An older snapshot of the name is there until this one is complete.
+
     :param cluster: The cluster.
     :param name: The name of the snapshot; an older one of that name is replaced.
     :param states: What state the nodes are in, by name.
@@ -87,6 +94,7 @@ def take(cluster: Cluster, name: str, states: Mapping[str, str]) -> Snapshot:
     :raises RedockError: A node could not be frozen or saved; all go on as before.
     """
     engine, nodes = cluster.engine, {node.name: node for node in cluster.nodes}
+    cut = f"{time.time_ns():016x}"
     for node in nodes.values():
         if states[node.name] == "gone":
             raise NotFound(f"node {node.name} has gone: nothing of it can be saved", 404)
@@ -99,14 +107,14 @@ def take(cluster: Cluster, name: str, states: Mapping[str, str]) -> Snapshot:
                 frozen.append(node)
 
     def save(node: Node) -> str:
-        keep_disks(node, name)
+        keep_disks(node, cut)
         node.baseline = node.packets()
         return engine.commit(
             node.container_id,
             REPOSITORY,
-            f"{cluster.name}-{node.name}-{name}",
+            f"{cluster.name}-{node.name}-{name}-{cut}",
             message=f"{cluster.name} {node.name} {name}",
-            changes=instructions(cluster, node, name),
+            changes=instructions(cluster, node, name, cut),
             pause=False,
         )
 
@@ -117,60 +125,81 @@ def take(cluster: Cluster, name: str, states: Mapping[str, str]) -> Snapshot:
             names = ", ".join(sorted(moving))
             raise EngineError(f"the engine did not freeze {names}")
         images = call_all(nodes, save)
+    except BaseException:
+        with contextlib.suppress(RedockError):
+            remove(cluster, engine.images(filters(cluster, name, cut)))
+        raise
     finally:
         for request in [engine.begin_unpause(node.container_id) for node in frozen]:
             with contextlib.suppress(NotFound):
                 request.result()
-    snapshot = Snapshot(cluster.name, name, images)
+    snapshot = Snapshot(cluster.name, name, images, cut=cut)
     for node in nodes.values():
         node.touched = any(node.name in fault.nodes for fault in cluster.active_faults)
         node.at = snapshot.id
     cluster.stagehand.prepare(snapshot)
+    cluster.stagehand.add(f"deleting the older {name}", partial(outdate, cluster, snapshot), True)
     return snapshot
 
 
-def instructions(cluster: Cluster, node: Node, name: str) -> list[str]:
+def filters(cluster: Cluster, name: str = "", cut: str = "") -> dict[str, list[str]]:
+    """
+    Say which images are the disks of a cluster at some moment.
+
+    :param cluster: The cluster.
+    :param name: The name of the snapshot (default: whatever it is).
+    :param cut: Which snapshot of the name (default: all).
+    :returns: Filters of the API.
+    """
+    marks = [f"{KIND}=snapshot", f"{label('cluster')}={cluster.name}"]
+    marks += [f"{label('snapshot')}={name}"] if name else []
+    marks += [f"{label('cut')}={cut}"] if cut else []
+    return {"label": marks, "reference": [f"{REPOSITORY}:*"]}
+
+
+def instructions(cluster: Cluster, node: Node, name: str, cut: str) -> list[str]:
     """
     Say what is to be written into the image of a snapshot.
 
     :param cluster: The cluster.
     :param node: The node.
     :param name: The name of the snapshot.
+    :param cut: Which snapshot of the name it is.
     :returns: Instructions of a Dockerfile.
     """
     marks = dict.fromkeys((label(each) for each in BLANKED), "")
     marks |= {KIND: "snapshot", label("cluster"): cluster.name, label("node"): node.name}
-    marks[label("snapshot")] = name
+    marks |= {label("snapshot"): name, label("cut"): cut}
     marks |= cluster.marks()
     words = " ".join(f"{key}={json.dumps(value)}" for key, value in marks.items())
     return [f"LABEL {words}", f'CMD ["{_recipe.BOOT}"]']
 
 
-def keep_disks(node: Node, name: str) -> None:
+def keep_disks(node: Node, cut: str) -> None:
     """
     Copy what is on a node's disks in memory, which are not part of an image.
 
     :param node: The node; it is frozen.
-    :param name: The name of the snapshot.
+    :param cut: Which snapshot it is for.
     """
     for number, path in enumerate(node.spec.disks):
         node.shell.check(
             f"mkdir -p {DISKS} && tar -C {path} --numeric-owner --exclude='./{BALLAST}*'"
-            f" -cf {DISKS}/{name}.{number}.tar .",
+            f" -cf {DISKS}/{cut}.{number}.tar .",
             f"keep what is on {path} of node {node.name}",
             timeout=120,
         )
 
 
-def return_disks(node: Node, name: str) -> None:
+def return_disks(node: Node, cut: str) -> None:
     """
     Put back what was on a node's disks in memory; empty them when nothing was kept.
 
     :param node: The node; none of its programs runs.
-    :param name: The name of the snapshot.
+    :param cut: Which snapshot it is from.
     """
     for number, path in enumerate(node.spec.disks):
-        archive = f"{DISKS}/{name}.{number}.tar"
+        archive = f"{DISKS}/{cut}.{number}.tar"
         node.shell.check(
             f"find {path} -mindepth 1 -delete &&"
             f" {{ [ ! -e {archive} ] || tar -C {path} --numeric-owner -xpf {archive}; }}",
@@ -186,20 +215,16 @@ def find_snapshots(cluster: Cluster) -> dict[str, Snapshot]:
     :param cluster: The cluster.
     :returns: The snapshots by name, the oldest first; only those that have all nodes.
     """
-    marks = [f"{KIND}=snapshot", f"{label('cluster')}={cluster.name}"]
-    found: dict[str, dict[str, str]] = {}
-    created: dict[str, int] = {}
-    listed = cluster.engine.images({"label": marks, "reference": [f"{REPOSITORY}:*"]})
-    for image in sorted(listed, key=lambda each: each["Created"]):
-        names = image["Labels"]
-        found.setdefault(names[label("snapshot")], {})[names[label("node")]] = image["Id"]
-        created[names[label("snapshot")]] = int(image["Created"])
+    found: dict[tuple[str, str], Snapshot] = {}
+    for image in cluster.engine.images(filters(cluster)):
+        marks = image["Labels"]
+        name, cut = marks[label("snapshot")], marks[label("cut")]
+        snapshot = found.setdefault((name, cut), Snapshot(cluster.name, name, {}, cut=cut))
+        snapshot.images[marks[label("node")]] = image["Id"]
+        snapshot.created = max(snapshot.created, int(image["Created"]))
     wanted = set(cluster.nodes.names)
-    return {
-        name: Snapshot(cluster.name, name, images, created[name])
-        for name, images in found.items()
-        if wanted <= set(images)
-    }
+    complete = [each for each in found.values() if wanted <= set(each.images)]
+    return {each.name: each for each in sorted(complete, key=lambda each: each.cut)}
 
 
 def delete(cluster: Cluster, snapshot: Snapshot) -> None:
@@ -209,9 +234,37 @@ def delete(cluster: Cluster, snapshot: Snapshot) -> None:
     :param cluster: The cluster.
     :param snapshot: The snapshot.
     """
-    for node in snapshot.images:
-        name = f"{REPOSITORY}:{cluster.name}-{node}-{snapshot.name}"
-        cluster.engine.remove_image(name, force=True)
+    remove(cluster, cluster.engine.images(filters(cluster, snapshot.name, snapshot.cut)))
+
+
+def outdate(cluster: Cluster, snapshot: Snapshot) -> None:
+    """
+    Delete older snapshots of the same name, complete or not.
+
+    :param cluster: The cluster.
+    :param snapshot: The snapshot that replaces them.
+    """
+    images = cluster.engine.images(filters(cluster, snapshot.name))
+    remove(cluster, [each for each in images if each["Labels"][label("cut")] < snapshot.cut])
+
+
+def remove(cluster: Cluster, images: Iterable[Mapping[str, Any]]) -> None:
+    """
+    Delete disks that were saved, and what was kept of those in memory.
+
+    :param cluster: The cluster.
+    :param images: The API's summaries of the images.
+    """
+    cuts: dict[str, set[str]] = {}
+    for image in images:
+        marks = image["Labels"]
+        cuts.setdefault(marks[label("node")], set()).add(marks[label("cut")])
+        for name in image["RepoTags"] or ():
+            cluster.engine.remove_image(name, force=True)
+    for node in cluster.nodes:
+        if node.spec.disks and node.name in cuts:
+            kept = " ".join(f"{DISKS}/{cut}.*.tar" for cut in cuts[node.name])
+            node.shell.check(f"rm -f {kept}", f"delete what was on disks of node {node.name}")
 
 
 # The way back.
@@ -286,7 +339,7 @@ def swap(cluster: Cluster, node: Node, snapshot: Snapshot) -> str:
         if standby is None:
             standby = make_standby(cluster, node, snapshot.images[node.name])
         end(cluster, node)
-        return_disks(node, snapshot.name)
+        return_disks(node, snapshot.cut)
         standby.stream.write(_boot.wake_up())
     except BaseException:
         if standby is not None:

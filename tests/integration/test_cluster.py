@@ -20,6 +20,7 @@ from redock.errors import (
     AliasTaken,
     ConnectionFailed,
     ContainerDied,
+    EngineError,
     ExternalCommandFailed,
     InvalidArgument,
     NetworkUnavailable,
@@ -484,6 +485,55 @@ def test_disks_in_memory_are_brought_back_too(make_cluster: Callable[..., Cluste
     cluster.restore(snapshot)
     assert node.succeed("ls /data; cat /data/file; stat -c %U /data/file") == "file\none\ndaemon\n"
     assert not node.run("head -c 9m /dev/zero >/data/big").ok
+
+
+def test_a_snapshot_replaces_the_older_one_of_its_name(
+    make_cluster: Callable[..., Cluster], engine: Engine
+) -> None:
+    cluster = make_cluster([NodeSpec("n1", disks={"/data": "8m"}), NodeSpec("n2")])
+    cluster.start()
+    for note in ("one", "two", "three"):
+        cluster.nodes.run(f"echo {note} >/root/note")
+        cluster["n1"].succeed(f"echo {note} >/data/note")
+        cluster.snapshot("again")
+    # Also before the older ones have been deleted.
+    cluster.restore("again")
+    assert cluster["n1"].succeed("cat /root/note /data/note") == "three\nthree\n"
+    cluster.stagehand.wait()
+    saved = engine.images({"label": [f"{label('cluster')}={cluster.name}"]})
+    assert sorted(each["Labels"][label("node")] for each in saved if each["RepoTags"]) == [
+        "n1",
+        "n2",
+    ]
+    assert len(cluster["n1"].shell.check("ls /var/lib/redock/*.tar", "look").split()) == 1
+
+
+def test_a_snapshot_that_fails_leaves_the_older_one_of_its_name(
+    make_cluster: Callable[..., Cluster], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = make_cluster([NodeSpec("n1", disks={"/data": "8m"}), NodeSpec("n2")])
+    cluster.start()
+    cluster.nodes.run("echo one >/root/note")
+    cluster["n1"].succeed("echo one >/data/note")
+    cluster.snapshot("again")
+    cluster.nodes.run("echo two >/root/note")
+    cluster["n1"].succeed("echo two >/data/note")
+    commit = Engine.commit
+
+    def fail(self: Engine, container: str, *args: str, **options: object) -> str:
+        if container == cluster["n2"].container_id:
+            raise EngineError("no space left on device")
+        return commit(self, container, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Engine, "commit", fail)
+    with pytest.raises(EngineError, match="no space left"):
+        cluster.snapshot("again")
+    assert set(cluster.states().values()) == {"running"}
+    monkeypatch.undo()
+    assert len([each for each in leftovers(engine, cluster.name) if "sha256:" in each]) == 2
+    cluster.restore("again")
+    assert {result.stdout for result in cluster.nodes.run("cat /root/note").values()} == {"one\n"}
+    assert cluster["n1"].succeed("cat /data/note") == "one\n"
 
 
 def test_rollback_is_a_with_statement(cluster: Cluster, engine: Engine) -> None:
