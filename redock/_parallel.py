@@ -31,6 +31,7 @@ def run_all(
     workers: int,
     on_error: Callable[[str, Exception], None],
     grace: float = 0.0,
+    on_interrupt: Callable[[], None] = lambda: None,
 ) -> dict[str, Exception]:
     """
     Call a function for every item; a failure does not stop the others.
@@ -43,10 +44,11 @@ def run_all(
     :param on_error: Called in this thread with the name and error of each failure.
     :param grace: Seconds to wait, after an interrupt, for the end of calls that are under way
                   (default: they are left to themselves).
+    :param on_interrupt: Called in this thread before that, to make them end (default: nothing is).
     :returns: The errors by name, in the order of the items.
     """
     waiting: queue.SimpleQueue[tuple[str, T]] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[str, Exception | None]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[str, BaseException | None]] = queue.SimpleQueue()
     ended: list[str] = []
     for item in items.items():
         waiting.put(item)
@@ -59,7 +61,7 @@ def run_all(
                 return
             try:
                 function(item)
-            except Exception as error:
+            except BaseException as error:
                 done.put((name, error))
             else:
                 done.put((name, None))
@@ -67,20 +69,27 @@ def run_all(
                 ended.append(name)
 
     errors: dict[str, Exception] = {}
+    exits: list[BaseException] = []
     try:
         for _ in range(min(workers, len(items))):
             threading.Thread(target=work, daemon=True).start()
         for _ in items:
             name, error = done.get()
-            if error is not None:
+            if isinstance(error, Exception):
                 errors[name] = error
                 on_error(name, error)
+            elif error is not None:
+                exits.append(error)
     except BaseException:
         begun = len(items) - empty(waiting)
+        on_interrupt()
         deadline = Deadline(grace)
         while len(ended) < begun and not deadline.passed:
             time.sleep(0.01)
         raise
+    for error in exits:
+        # What ends a program does so, after the others have come to their end.
+        raise error
     return {name: errors[name] for name in items if name in errors}
 
 
@@ -106,6 +115,7 @@ def call_all(
     workers: int = 8,
     on_error: Callable[[str, Exception], None] = lambda name, error: None,
     grace: float = GRACE,
+    on_interrupt: Callable[[], None] = lambda: None,
 ) -> dict[str, R]:
     """
     Call a function for every item and collect what it returns.
@@ -119,6 +129,7 @@ def call_all(
     :param on_error: Called in this thread with the name and error of each failure
                      (default: nothing is).
     :param grace: Seconds to wait for that at most (default: 30).
+    :param on_interrupt: Called in this thread before that, to make them end (default: nothing is).
     :returns: What was returned, by name.
     :raises RedockError: The error of the only item that failed.
     :raises SeveralFailed: At least two items failed.
@@ -128,7 +139,7 @@ def call_all(
     def work(name: str) -> None:
         returned[name] = function(items[name])
 
-    failed = run_all({name: name for name in items}, work, workers, on_error, grace)
+    failed = run_all({name: name for name in items}, work, workers, on_error, grace, on_interrupt)
     raise_all(failed, f"{len(failed)} of {len(items)} failed")
     return {name: returned[name] for name in items}
 

@@ -63,6 +63,7 @@ def run(
     timeout: float | None = 60.0,
     check: bool = True,
     env: Mapping[str, str] | None = None,
+    on_start: Callable[[subprocess.Popen[str]], object] = lambda process: None,
 ) -> Result:
     """
     Run a command and capture its output.
@@ -72,6 +73,8 @@ def run(
     :param timeout: Seconds after which the command is killed (default: 60; None: never).
     :param check: Raise an error when the exit status is not zero (default: True).
     :param env: Environment variables to add to the inherited ones.
+    :param on_start: Called with the process, so that another thread can end it (default: nothing
+                     is).
     :returns: What the command did.
     :raises ExternalCommandFailed: The command failed and ``check`` is true.
     :raises Timeout: The command did not end in time; it was killed.
@@ -80,22 +83,29 @@ def run(
     logger.debug("Running %s", Quoted(command))
     started = time.monotonic()
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             list(command),
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
-            capture_output=True,
-            timeout=timeout,
+            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**os.environ, **env} if env else None,
             encoding="utf-8",
             errors="replace",
-            check=False,
         )
     except FileNotFoundError as error:
         raise missing_program(command[0]) from error
-    except subprocess.TimeoutExpired as error:
-        raise Timeout(f"command {quote(command)} did not end within {timeout:g} seconds") from error
-    result = Result(command, done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+    with process:
+        try:
+            on_start(process)
+            stdout, stderr = process.communicate(input, timeout)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            words = f"did not end within {timeout:g} seconds"
+            raise Timeout(f"command {quote(command)} {words}") from error
+        except BaseException:
+            process.kill()
+            raise
+    result = Result(command, process.returncode, stdout, stderr, time.monotonic() - started)
     if check and not result:
         raise ExternalCommandFailed(result)
     return result

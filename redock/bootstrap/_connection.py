@@ -8,14 +8,14 @@ import subprocess
 import sys
 import time
 
-from redock._process import missing_program
+from redock._process import missing_program, run
 from redock.bootstrap._change import mask
 from redock.bootstrap._payload import FIRST_WORDS, MARK, compose
-from redock.errors import ConnectionFailed, InvalidArgument, last_lines
+from redock.errors import ConnectionFailed, InvalidArgument, Timeout, last_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from redock.bootstrap._gateway import Gateway, Pipe
@@ -84,13 +84,22 @@ class Connection:
     :param python: The command that starts the remote interpreter.
     :param sudo: Whether to become root with sudo.
     :param timeout: Seconds until the connection has to stand.
+    :param on_start: Called with the process of ssh.
     """
 
-    def __init__(self, alias: str, python: str, sudo: bool, timeout: float) -> None:
+    def __init__(
+        self,
+        alias: str,
+        python: str,
+        sudo: bool,
+        timeout: float,
+        on_start: Callable[[subprocess.Popen[Any]], object],
+    ) -> None:
         self.alias = alias
         self.python = python
         self.sudo = sudo
         self.timeout = timeout
+        self.on_start = on_start
         self.process: subprocess.Popen[bytes] | None = None
         self.pipe: Pipe | None = None
         self.gateway: Gateway | None = None
@@ -115,6 +124,7 @@ class Connection:
             )
         except FileNotFoundError as error:
             raise missing_program("ssh") from error
+        self.on_start(self.process)
 
     def open(self) -> None:
         """
@@ -323,25 +333,21 @@ class Connection:
         self.kill()
 
 
-def remote_shell(alias: str, script: str, timeout: float) -> tuple[int, str]:
+def remote_shell(
+    alias: str, script: str, timeout: float, on_start: Callable[[subprocess.Popen[Any]], object]
+) -> tuple[int, str]:
     """
     Run a shell script on a host that has no Python yet.
 
     :param alias: The name of the host.
     :param script: The text of the script.
     :param timeout: Seconds until it is ended.
+    :param on_start: Called with the process of ssh.
     :returns: The exit status and the end of what it printed.
     """
     command: Sequence[str] = [*ssh_command(alias, "-T"), script]
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        done = run(command, timeout=timeout, check=False, on_start=on_start)
+    except Timeout:
         return 124, f"no end within {timeout:g} seconds"
-    return done.returncode, last_lines(done.stdout.decode(errors="replace"), 5)
+    return done.returncode, last_lines(done.stdout + done.stderr, 5)

@@ -114,7 +114,7 @@ class Copies(Commands, Files, Software, Reading):
             f"{self.ssh_alias}:{target.rstrip('/')}/",
         ]
         try:
-            done = run_command(command, timeout=timeout)
+            done = run_command(command, timeout=timeout, on_start=self._watch)
         except ExternalCommandFailed as error:
             failure = ExternalCommandFailed(error.result, self.ssh_alias)
             self.history.failed.append(failure)

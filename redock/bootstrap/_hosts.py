@@ -17,6 +17,8 @@ __all__ = ["run"]
 
 #: More hosts at the same time than this gain nothing: this side is busy, too.
 MOST_JOBS = 16
+#: Seconds that hosts have to end what they do after an interrupt.
+GRACE = 5.0
 
 
 def run(
@@ -30,7 +32,7 @@ def run(
 
     Each host has its own thread and connection. Lines that commands print get
     the name of the host in front. An error on one host does not stop the
-    others.
+    others. An interrupt closes all connections, and no other host is begun.
 
     >>> def provision(host):
     ...     host.file("/srv/by-run", "Hello!\\n")
@@ -51,35 +53,32 @@ def run(
     for alias in aliases:
         check_ssh_alias(alias)
     hosts = list(dict.fromkeys(aliases))
-    if not hosts:
-        return {}
+    from redock.bootstrap import Bootstrap
+
+    made = {alias: Bootstrap(alias, **{"prefix": True, **bootstrap_options}) for alias in hosts}
     count = max(1, min(jobs or MOST_JOBS, len(hosts)))
     if count == 1:
-        return {alias: run_one(function, alias, bootstrap_options) for alias in hosts}
-    from concurrent.futures import ThreadPoolExecutor
+        return {alias: run_one(function, host) for alias, host in made.items()}
+    from redock._parallel import call_all
 
-    with ThreadPoolExecutor(count, "redock-provision") as pool:
-        pending = {
-            alias: pool.submit(run_one, function, alias, bootstrap_options) for alias in hosts
-        }
-        return {alias: future.result() for alias, future in pending.items()}
+    def give_up() -> None:
+        for host in made.values():
+            host._give_up()
+
+    return call_all(
+        made, lambda host: run_one(function, host), count, grace=GRACE, on_interrupt=give_up
+    )
 
 
-def run_one(
-    function: Callable[[Bootstrap], object], alias: str, options: dict[str, Any]
-) -> ChangeList | Exception:
+def run_one(function: Callable[[Bootstrap], object], host: Bootstrap) -> ChangeList | Exception:
     """
     Provision one host.
 
     :param function: What to do.
-    :param alias: The name of the host.
-    :param options: Keyword arguments of Bootstrap.
+    :param host: The host.
     :returns: The changes, or the exception that ended it, with the changes as ``history``.
     """
-    from redock.bootstrap import Bootstrap
-
     started = time.monotonic()
-    host = Bootstrap(alias, **{"prefix": True, **options})
     try:
         with host:
             function(host)

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import time
+import weakref
 
 from redock._names import check_ssh_alias
 from redock._process import Result
@@ -25,6 +26,7 @@ from redock.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from typing import Any, Self, TextIO
@@ -98,6 +100,9 @@ class Session:
         self._batch_open = False
         self._batches = 0
         self._starting: Connection | None = None
+        #: The programs that run here for this host, in whatever thread.
+        self._programs: weakref.WeakSet[subprocess.Popen[Any]] = weakref.WeakSet()
+        self._given_up = False
 
     def __enter__(self) -> Self:
         return self
@@ -139,8 +144,22 @@ class Session:
         """
         return self._connect().gateway
 
+    def _watch(self, program: subprocess.Popen[Any]) -> None:
+        """Remember a program that runs here for this host."""
+        self._programs.add(program)
+        if self._given_up:
+            program.terminate()
+
+    def _give_up(self) -> None:
+        """End what goes on, in whatever thread, and never begin anything again."""
+        self._given_up = True
+        for program in list(self._programs):
+            program.terminate()
+
     def _new_connection(self) -> Connection:
-        return Connection(self.ssh_alias, self._python, self.sudo, self.timeout)
+        if self._given_up:
+            raise ConnectionFailed(f"the connection to {self.ssh_alias} was given up", "lost")
+        return Connection(self.ssh_alias, self._python, self.sudo, self.timeout, self._watch)
 
     def _connect(self) -> Connection:
         if self._connection is not None and self._connection.process is not None:
@@ -177,7 +196,7 @@ class Session:
             raise error
         logger.info("[%s] installing python3", self.ssh_alias)
         script = INSTALL_PYTHON.replace("{sudo}", "sudo -n " if self.sudo else "")
-        status, said = remote_shell(self.ssh_alias, script, PATIENCE)
+        status, said = remote_shell(self.ssh_alias, script, PATIENCE, self._watch)
         if status:
             raise ConnectionFailed(f"{error}; installing it failed: {said}", error.cause) from None
         connection = self._new_connection()

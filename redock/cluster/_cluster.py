@@ -323,6 +323,8 @@ class Cluster(FaultVerbs):
                 self.wait_for(node, deadline)
             for node in nodes:
                 node.let_go()
+            _process.end_change(self.engine, self.name)
+            self.created = True
         except BaseException:
             # What could not be made whole is taken away; why it could not is what matters.
             for node in self.nodes:
@@ -332,10 +334,8 @@ class Cluster(FaultVerbs):
                 _process.remove_cluster(self.engine, self.name)
             except RedockError as error:
                 logger.warning("Some of cluster %s is left: %s", self.name, error)
-            self.nodes = NodeSet([])
+            self.nodes, self.created = NodeSet([]), False
             raise
-        _process.end_change(self.engine, self.name)
-        self.created = True
         for node in nodes:
             self.stagehand.add(f"connecting to {node.name}", node.connect)
 

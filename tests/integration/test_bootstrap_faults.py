@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from redock.bootstrap import Bootstrap, run
 from redock.errors import ConnectionFailed, InvalidName, OperationFailed, RedockError
 
 from .conftest import Home, command, ssh
+from .harness import wait_for
 
 HOST, PORT = "127.0.0.1", 1
 
@@ -36,6 +38,11 @@ def children(parent: int) -> list[str]:
             if int(fields[1]) == parent:
                 found += [line, *children(int(entry))]
     return found
+
+
+def both(parent: int, machine: Container) -> list[str]:
+    """The command lines of processes here, below one, and of all in a machine."""
+    return children(parent) + ssh(machine.ssh_alias, "ps -eo args").stdout.splitlines()
 
 
 @pytest.fixture(autouse=True)
@@ -282,6 +289,50 @@ def test_an_interrupt_ends_the_connection(machine: Container) -> None:
     process.send_signal(2)
     _, errors = process.communicate(timeout=10)
     assert "KeyboardInterrupt" in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("work", ["host.execute('sleep 57')", "host.rsync('.', '/srv/copy')"])
+def test_an_interrupt_ends_what_goes_on_at_several_hosts_and_begins_no_other(
+    machine: Container, home: Home, tmp_path: Path, work: str, number: signal.Signals
+) -> None:
+    aliases = [machine.ssh_alias, f"root@{machine.ssh_alias}"]
+    aliases += [add_host(home, machine, f"queued{each}") for each in (1, 2, 3)]
+    # A copy that takes its time.
+    slow = tmp_path / "bin" / "rsync"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/sh\nexec sleep 57\n")
+    slow.chmod(0o755)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "def provision(host):\n"
+        "    host.file('/srv/first', 'x')\n"
+        f"    open('begun-' + host.ssh_alias, 'w').close()\n"
+        f"    {work}\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "redock", "provision", "-j2", *aliases, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PATH": f"{slow.parent}:{os.environ['PATH']}",
+        },
+    )
+    wait_for(lambda: len(list(tmp_path.glob("begun-*"))) == 2)
+    wait_for(lambda: sum("sleep 57" in line for line in both(process.pid, machine)) >= 2)
+    time.sleep(0.2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert errors.splitlines()[-1] == "redock: interrupted; run the same command again to finish"
+    assert "Traceback" not in errors
+    assert len(list(tmp_path.glob("begun-*"))) == 2
+    wait_for(lambda: not [line for line in both(1, machine) if "sleep 57" in line])
 
 
 @pytest.mark.parametrize(

@@ -321,7 +321,7 @@ def test_everything_of_execnet_is_mapped() -> None:
 
     from redock.bootstrap._connection import Connection
 
-    connection = Connection("web", "python3", False, 1.0)
+    connection = Connection("web", "python3", False, 1.0, lambda process: None)
     for error in (
         execnet.RemoteError("x"),
         execnet.TimeoutError("x"),

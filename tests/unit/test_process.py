@@ -138,6 +138,20 @@ def test_after_an_interrupt_nothing_begins_and_what_is_under_way_is_waited_for()
     assert len(begun) <= 3
 
 
+def test_what_ends_a_program_does_so_after_the_others() -> None:
+    ended = []
+
+    def work(item: int) -> None:
+        if item == 0:
+            sys.exit("enough")
+        time.sleep(0.1)
+        ended.append(item)
+
+    with pytest.raises(SystemExit, match="enough"):
+        call_all({str(number): number for number in range(4)}, work, 2)
+    assert sorted(ended) == [1, 2, 3]
+
+
 def test_a_second_interrupt_ends_the_wait_for_the_end() -> None:
     free = threading.Event()
 
