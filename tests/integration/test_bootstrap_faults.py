@@ -23,6 +23,8 @@ from .conftest import Home, command, ssh
 from .harness import wait_for
 
 HOST, PORT = "127.0.0.1", 1
+#: Seconds by which a busy machine may be late.
+PATIENCE = 20.0
 
 
 def children(parent: int) -> list[str]:
@@ -49,7 +51,7 @@ def both(parent: int, machine: Container) -> list[str]:
 def nothing_is_left() -> Iterator[None]:
     """After each of these tests no process of ours may be running."""
     yield
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + PATIENCE
     while left := [line for line in children(os.getpid()) if "ssh" in line or "sleep" in line]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
@@ -83,7 +85,8 @@ def fails(alias: str, cause: str, timeout: float = 10, **options: Any) -> str:
     ):
         host.read_file("/etc/hostname")
     assert caught.value.cause == cause, caught.value
-    assert time.monotonic() - started < timeout + 1
+    # That it waits no longer, not how busy the machine is.
+    assert time.monotonic() - started < timeout + PATIENCE
     assert alias in str(caught.value)
     assert "hint:" in str(caught.value)
     assert isinstance(caught.value, RedockError)
@@ -173,7 +176,7 @@ def test_a_login_script_that_complains(
 
 
 def test_a_login_script_that_hangs(machine: Container, login_script: Callable[[str], None]) -> None:
-    login_script("sleep 20")
+    login_script("sleep 300")
     fails(machine.ssh_alias, "timeout", timeout=1.5)
 
 
@@ -213,12 +216,12 @@ def test_a_connection_that_dies(machine: Container) -> None:
         thread.start()
         started = time.monotonic()
         with pytest.raises(ConnectionFailed) as caught:
-            host.execute("echo last words; sleep 5")
+            host.execute("echo last words; sleep 300")
         thread.join()
         assert caught.value.cause == "lost"
         assert "execute echo last words" in str(caught.value)
         assert machine.ssh_alias in str(caught.value)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < PATIENCE
         # The next operation connects again.
         assert host.read_file("/etc/hostname")
 
@@ -246,27 +249,29 @@ def own_pid() -> int:
 
 
 def test_a_hang(machine: Container) -> None:
-    with Bootstrap(machine.ssh_alias, timeout=1.0) as host:
+    with Bootstrap(machine.ssh_alias) as host:
         pid = host.call(own_pid)
+        host.timeout = 1.0
         ssh(machine.ssh_alias, f"kill -STOP {pid}")
         started = time.monotonic()
         with pytest.raises(ConnectionFailed) as caught:
             host.read_file("/etc/hostname")
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < PATIENCE
         assert caught.value.cause == "timeout"
         assert "read_file /etc/hostname" in str(caught.value)
         ssh(machine.ssh_alias, f"kill -9 {pid}")
 
 
 def test_a_hang_while_sending(machine: Container) -> None:
-    with Bootstrap(machine.ssh_alias, timeout=1.0) as host:
+    with Bootstrap(machine.ssh_alias) as host:
         pid = host.call(own_pid)
+        host.timeout = 1.0
         ssh(machine.ssh_alias, f"kill -STOP {pid}")
         started = time.monotonic()
         with pytest.raises(ConnectionFailed) as caught, host.batch():
             for number in range(200):
                 host.file(f"/srv/{number}", "x" * 200_000)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < PATIENCE
         assert caught.value.cause == "timeout"
         ssh(machine.ssh_alias, f"kill -9 {pid}")
 
@@ -287,7 +292,7 @@ def test_an_interrupt_ends_the_connection(machine: Container) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(2)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in errors
 
 
@@ -327,7 +332,7 @@ def test_an_interrupt_ends_what_goes_on_at_several_hosts_and_begins_no_other(
     wait_for(lambda: sum("sleep 57" in line for line in both(process.pid, machine)) >= 2)
     time.sleep(0.2)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert errors.splitlines()[-1] == "redock: interrupted; run the same command again to finish"
     assert "Traceback" not in errors

@@ -155,15 +155,15 @@ def test_commands_give_their_output_and_status(cluster: Cluster) -> None:
 
 def test_a_command_that_hangs_is_ended_inside_the_node(cluster: Cluster) -> None:
     node = cluster["n1"]
-    with pytest.raises(Timeout, match=r"within 0\.3 seconds; its last output: begun"):
-        node.run("echo begun; sleep 4242", timeout=0.3)
+    with pytest.raises(Timeout, match=r"within 2 seconds; its last output: begun"):
+        node.run("echo begun; sleep 4242", timeout=2)
     node.wait_until_fails("pgrep -f 'sleep 424[2]'")
 
 
 def test_waiting_says_what_was_seen_last(cluster: Cluster) -> None:
     node = cluster["n2"]
     with pytest.raises(Timeout, match="last status 1; its last output: not yet"):
-        node.wait_until_succeeds("echo not yet; false", timeout=0.3)
+        node.wait_until_succeeds("echo not yet; false", timeout=2)
     with pytest.raises(Timeout, match="nobody listened on port 4242 within"):
         node.wait_for_port(4242, timeout=0.3)
     with pytest.raises(Timeout, match="/nothing did not come into being"):
