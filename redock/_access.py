@@ -4,6 +4,7 @@ The way into a machine: what ``ssh`` is told about it, and waiting until it can 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 
@@ -16,12 +17,17 @@ from redock.errors import (
     AliasTaken,
     ContainerDied,
     EngineError,
+    LockTimeout,
     NotFound,
     SecureShellTimeout,
     SSHConfigConflict,
     last_lines,
 )
 from redock.utils import Config
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Access"]
 
@@ -123,7 +129,7 @@ class Access(Handle):
         :raises SecureShellTimeout: There was no answer within the timeout.
         """
         self.check_active()
-        return self._wait_for_ssh(Deadline(self.timeout))
+        return self._wait_for_ssh(Deadline(self.timeout), self._check_alive)
 
     @property
     def _alias_lock(self) -> Lock:
@@ -148,27 +154,31 @@ class Access(Handle):
                     f" give {self.image.name} another one with --hostname"
                 )
 
-    def _wait_for_ssh(self, deadline: Deadline) -> tuple[str, int]:
+    def _wait_for_ssh(
+        self, deadline: Deadline, check_alive: Callable[[], object]
+    ) -> tuple[str, int]:
         """
         Wait until the container's SSH server answers.
 
         :param deadline: When to give up.
+        :param check_alive: Called now and then; raises an error to end the wait.
         :returns: Its address and port.
         :raises ContainerDied: The container ended meanwhile.
         :raises SecureShellTimeout: There was no answer in time.
         """
         entry = self._host_entry
         if entry.proxy is None:
-            _connection.wait_for_banner(entry.address, entry.port, deadline, self._check_alive)
+            _connection.wait_for_banner(entry.address, entry.port, deadline, check_alive)
         else:
             # The port is another machine's: only ssh gets there.
-            _connection.open_connection(entry, deadline, self._check_alive)
+            _connection.open_connection(entry, deadline, check_alive)
         return entry.address, entry.port
 
-    def _check_alive(self) -> None:
+    def _check_alive(self) -> str:
         """
         Make sure the container has not ended.
 
+        :returns: Its state.
         :raises ContainerDied: It has; the message ends with what it printed last.
         """
         assert self.session.container_id
@@ -179,7 +189,7 @@ class Access(Handle):
         # One that the engine starts again and again never came up.
         failing = self.created and state["Status"] == "restarting"
         if state["Status"] in ("running", "restarting", "paused", "created") and not failing:
-            return
+            return str(state["Status"])
         log = self.engine.logs(self.session.container_id, LOG_LINES)
         raise ContainerDied(
             f"{self.image.name} ended with status {state['ExitCode']} while it was starting:"
@@ -187,6 +197,26 @@ class Access(Handle):
             log,
             state["ExitCode"],
         )
+
+    def _keep_going(self) -> None:
+        """
+        Make sure the container has not ended, and let it go on where it is paused.
+
+        An engine that was killed while it saved the disk, and that lets containers live on, learns
+        a moment after its start that it had paused one. Where another redock is at work on the
+        machine, it is that which has paused it.
+
+        :raises ContainerDied: It has ended.
+        """
+        if self._check_alive() != "paused":
+            return
+        lock = self._lock
+        lock.timeout = 0.0
+        with contextlib.suppress(LockTimeout), lock:
+            if self._check_alive() == "paused":
+                logger.info("%s turned out to be paused: letting it go on", self.image.name)
+                assert self.session.container_id
+                self.engine.pause(self.session.container_id, resume=True)
 
     def _log_in(self) -> None:
         """
@@ -197,8 +227,8 @@ class Access(Handle):
         """
         deadline = Deadline(self.timeout)
         try:
-            self._wait_for_ssh(deadline)
-            _connection.open_connection(self._host_entry, deadline, self._check_alive)
+            self._wait_for_ssh(deadline, self._keep_going)
+            _connection.open_connection(self._host_entry, deadline, self._keep_going)
         except SecureShellTimeout as error:
             raise SecureShellTimeout(
                 f"{error}; {self.image.name} is still running: run the command again to wait"

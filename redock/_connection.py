@@ -42,7 +42,7 @@ class KeyRefused(RedockError):
 
 
 def wait_for_banner(
-    address: str, port: int, deadline: Deadline, check_alive: Callable[[], None]
+    address: str, port: int, deadline: Deadline, check_alive: Callable[[], object]
 ) -> None:
     """
     Wait until an SSH server answers.
@@ -86,7 +86,9 @@ def greets(address: str, port: int, timeout: float) -> bool:
         return False
 
 
-def open_connection(entry: HostEntry, deadline: Deadline, check_alive: Callable[[], None]) -> None:
+def open_connection(
+    entry: HostEntry, deadline: Deadline, check_alive: Callable[[], object]
+) -> None:
     """
     Log in; the connection stays open and later commands share it.
 

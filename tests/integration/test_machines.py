@@ -18,7 +18,7 @@ import pytest
 from redock._engine import Engine, label
 from redock._recipe import NO_IDENTITY
 from redock.api import Container, NoContainerRunning
-from redock.errors import AliasTaken
+from redock.errors import AliasTaken, SecureShellTimeout
 from redock.utils import RemoteTerminal
 
 from .conftest import REDOCK, Home, command, new_name, redock, ssh
@@ -176,6 +176,33 @@ def test_a_paused_machine_is_resumed(container: Container, engine: Engine) -> No
     assert container.session.container_id
     engine.pause(container.session.container_id)
     Container(container.image).start()
+    assert ssh(container.ssh_alias, "true").returncode == 0
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_machine_that_turns_out_to_be_paused_is_resumed_unless_somebody_works_on_it(
+    container: Container, engine: Engine, monkeypatch: pytest.MonkeyPatch, busy: bool
+) -> None:
+    again = Container(container.image, timeout=2 if busy else 60)
+    launch, lock = again._launch, again._lock
+
+    def launch_and_pause(*args: object) -> None:
+        # So does an engine that was killed during a commit, a moment after its start.
+        launch(*args)  # type: ignore[arg-type]
+        assert container.session.container_id
+        engine.pause(container.session.container_id)
+        if busy:
+            lock.acquire()
+
+    monkeypatch.setattr(again, "_launch", launch_and_pause)
+    if busy:
+        with pytest.raises(SecureShellTimeout):
+            again.start()
+        lock.release()
+        assert container.status().state == "paused"
+        container.resume()
+    else:
+        again.start()
     assert ssh(container.ssh_alias, "true").returncode == 0
 
 
