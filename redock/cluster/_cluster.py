@@ -9,15 +9,15 @@ import logging
 import os
 import threading
 
-from redock import _identity, _include, _machines, _ssh
+from redock import _include, _ssh
 from redock._engine import KIND, Engine, label
 from redock._files import Lock, path_in_home
-from redock._parallel import call_all
 from redock._process import Deadline
 from redock.cluster import (
     _adoption,
     _boot,
     _clock,
+    _first_boot,
     _images,
     _network,
     _process,
@@ -30,18 +30,14 @@ from redock.cluster._node import Node, NodeSet
 from redock.cluster._spec import ClusterSpec, check_name, make_nodes, read_spec
 from redock.cluster._timeline import Timeline
 from redock.errors import (
-    AliasTaken,
     ContainerDied,
     DockerUnavailable,
-    EngineError,
     InvalidArgument,
     NotFound,
-    PortUnavailable,
     RedockError,
     SSHConfigConflict,
     last_lines,
 )
-from redock.utils import get_ssh_public_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,9 +53,6 @@ __all__ = ["Cluster"]
 
 logger = logging.getLogger("redock.cluster")
 
-#: How many nodes are booted at the same time: more are not faster on two processors.
-WORKERS = 8
-PORT_ATTEMPTS = 8
 LOG_LINES = 20
 
 
@@ -267,191 +260,14 @@ class Cluster(FaultVerbs):
         with self.timeline.during("start", f"start {self.name}"):
             _process.sweep(self.engine)
             # Making images may take long, and needs no lock of ours.
-            images = {} if _sharing.find_containers(self) else self._find_images()
+            images = {} if _sharing.find_containers(self) else _first_boot.find_images(self)
             with self.locked():
                 _process.finish_removal(self.engine, self.name)
                 found = _sharing.find_containers(self)
                 if found:
                     _adoption.take_over(self, found)
                 else:
-                    self._boot(images or self._find_images())
-
-    def _find_images(self) -> dict[str, str]:
-        """
-        Find the disks of all nodes; equal ones are looked for once.
-
-        :returns: The ids of the images, by the name of the node.
-        """
-        made: dict[str, str] = {}
-        images = {}
-        for spec in self.spec.nodes:
-            provision = spec.provision if spec.packages or spec.provision else None
-            same = repr((spec.base, spec.image, spec.clock, sorted(spec.packages), provision))
-            if same not in made:
-                made[same] = _images.find_image(self.engine, spec)
-            images[spec.name] = made[same]
-        return images
-
-    def _boot(self, images: dict[str, str]) -> None:
-        """
-        Boot all nodes for the first time.
-
-        :param images: The ids of the images with their disks, by name.
-        """
-        claims = _machines.find_claims(self.engine)
-        self.used_ports = {claim.port for claim in claims}
-        self._check_aliases(claims)
-        logger.info("Booting cluster %s: %s", self.name, ", ".join(images))
-        self.inherited = None
-        _process.begin_change(self.engine, self.name)
-        try:
-            self.network = _network.create(
-                self.engine, self.name, len(self), self.spec.network, self.marks()
-            )
-            nodes = [self._place(spec, number) for number, spec in enumerate(self.spec.nodes)]
-            self.nodes = NodeSet(nodes)
-            self.failed = False
-            call_all(
-                {node.name: node for node in nodes},
-                lambda node: self._boot_node(node, images[node.name]),
-                WORKERS,
-                self._note_failure,
-            )
-            self.give_access()
-            deadline = Deadline(self.timeout)
-            for node in nodes:
-                self.wait_for(node, deadline)
-            for node in nodes:
-                node.let_go()
-            _process.end_change(self.engine, self.name)
-            self.created = True
-        except BaseException:
-            # What could not be made whole is taken away; why it could not is what matters.
-            for node in self.nodes:
-                node.let_go()
-            self.stagehand.close()
-            try:
-                _process.remove_cluster(self.engine, self.name)
-            except RedockError as error:
-                logger.warning("Some of cluster %s is left: %s", self.name, error)
-            self.nodes, self.created = NodeSet([]), False
-            raise
-        for node in nodes:
-            self.stagehand.add(f"connecting to {node.name}", node.connect)
-
-    def _note_failure(self, name: str, error: Exception) -> None:
-        """
-        Stop booting the others when one has failed.
-
-        :param name: The node.
-        :param error: Why.
-        """
-        self.failed = True
-        logger.debug("Node %s did not boot: %s", name, error)
-
-    def _check_aliases(self, claims: Iterable[_machines.Machine]) -> None:
-        """
-        Make sure nothing else of this user answers to the aliases of the nodes.
-
-        :param claims: What there is.
-        :raises AliasTaken: Something does.
-        """
-        wanted = {f"{self.name}-{spec.name}-container": spec.name for spec in self.spec.nodes}
-        for claim in claims:
-            if claim.alias in wanted and claim.user in ("", str(os.getuid())):
-                raise AliasTaken(
-                    f"the alias {claim.alias} of node {wanted[claim.alias]} belongs to"
-                    f" {claim.name}: give the cluster another name"
-                )
-
-    def _place(self, spec: NodeSpec, number: int) -> Node:
-        """
-        Choose what a node keeps for life.
-
-        :param spec: What it is to be.
-        :param number: Its number, from 0.
-        :returns: The node.
-        """
-        assert self.network is not None
-        instance = _machines.new_instance()
-        place = _boot.Place(
-            self.name, spec.name, instance, self.network.address(number), self._pick_port(spec)
-        )
-        return Node(self, spec, place)
-
-    def _pick_port(self, spec: NodeSpec) -> int:
-        """
-        Choose the port of a node.
-
-        :param spec: What it is to be.
-        :returns: A free port.
-        :raises PortUnavailable: There is none.
-        """
-        port = _machines.pick_port(f"{self.name}.{spec.name}", self.used_ports)
-        if port is None:
-            raise PortUnavailable(f"found no free port for node {spec.name}: kill a machine")
-        self.used_ports.add(port)
-        return port
-
-    def _boot_node(self, node: Node, image: str) -> None:
-        """
-        Boot a node for the first time.
-
-        :param node: The node.
-        :param image: The id of the image with its disk.
-        """
-        if self.failed:
-            return
-        host_key = _ssh.HostKey()
-        try:
-            self._start_owner(node, image)
-            if self.failed:
-                return
-            config = _boot.system_configuration(
-                node.place, node.spec, image, node.owner_id, self.marks()
-            )
-            node.container_id = self.engine.create_container(node.place.system_name, config)
-            private, node.public_key = host_key.collect()
-            identity = _machines.archive(
-                _identity.files(node.place.instance, private, node.public_key, get_ssh_public_key())
-            )
-            node.stdin = self.engine.attach(node.container_id, "stdin")
-            starting = self.engine.begin_start(node.container_id)
-            node.stdin.write(_boot.wake_up(identity))
-            starting.result()
-        finally:
-            host_key.discard()
-
-    def _start_owner(self, node: Node, image: str) -> None:
-        """
-        Create and start the owner of a node.
-
-        :param node: The node.
-        :param image: The id of an image with the tools for faults.
-        """
-        for attempts_left in range(PORT_ATTEMPTS - 1, -1, -1):
-            node.owner_id = self._create_owner(node, image)
-            try:
-                self.engine.begin_start(node.owner_id).result()
-                return
-            except EngineError as error:
-                self.engine.remove_container(node.owner_id)
-                if not (_machines.port_was_taken(error) and attempts_left):
-                    raise
-                node.place.port = self._pick_port(node.spec)
-
-    def _create_owner(self, node: Node, image: str) -> str:
-        """
-        Create the owner of a node.
-
-        :param node: The node.
-        :param image: The id of an image with the tools for faults.
-        :returns: Its id.
-        """
-        marks = {**self.marks(), label("spec"): _sharing.describe(node.spec)}
-        network = self._network_or_fail()
-        config = _boot.owner_configuration(node.place, node.spec, image, network, marks)
-        return self.engine.create_container(node.place.owner_name, config)
+                    _first_boot.FirstBoot(self, images or _first_boot.find_images(self)).run()
 
     def give_access(self) -> None:
         """Make all nodes known to ``ssh``."""
@@ -607,7 +423,7 @@ class Cluster(FaultVerbs):
         except NotFound:
             logger.warning("The network of node %s had gone: making it again", node.name)
             image = self._image_of(node)
-            node.owner_id = self._create_owner(node, image)
+            node.owner_id = _first_boot.create_owner(self, node, image)
         else:
             if state["Running"]:
                 node.owner_since = state["StartedAt"]
@@ -629,7 +445,7 @@ class Cluster(FaultVerbs):
         node.touched = True
         return True
 
-    def _network_or_fail(self) -> _network.Network:
+    def network_or_fail(self) -> _network.Network:
         """Get the network of the running cluster."""
         if self.network is None:
             raise NotFound(f"cluster {self.name} has not been started", 404)
@@ -723,7 +539,7 @@ class Cluster(FaultVerbs):
         """
         if name is not None:
             check_name(name, "a snapshot")
-        self._network_or_fail()
+        self.network_or_fail()
         with self.locked():
             states = _sharing.refresh(self)
             name = name or self._number_snapshot()
@@ -764,7 +580,7 @@ class Cluster(FaultVerbs):
                     f"cluster {self.name} has no snapshot {snapshot}; there are: {names}", 404
                 )
             snapshot = found[snapshot]
-        self._network_or_fail()
+        self.network_or_fail()
         with self.timeline.during("restore", f"restore {snapshot.name}") as event, self.locked():
             states = _sharing.refresh(self)
             _sharing.remove_strays(self)
