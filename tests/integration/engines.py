@@ -168,6 +168,7 @@ class PrivateEngine:
         except AssertionError:
             print((self.directory / "log").read_text()[-4000:])
             raise
+        self.bury_lost()
 
     def answers(self) -> bool:
         """Check whether the engine answers."""
@@ -189,6 +190,23 @@ class PrivateEngine:
             self.end_containerd()
             stale = [self.pidfile, self.socket, self.containerd]
             root("rm", "-f", *map(str, stale))
+
+    def bury_lost(self) -> None:
+        """
+        End what runs on in containers that the engine takes for dead.
+
+        One that was killed together with its containerd may lose a container that lives, and give
+        its address to the next: nobody who asks the engine can know. A reboot of the host helps.
+        """
+        for container in self.engine.containers({}):
+            if container["State"] not in ("running", "paused", "restarting"):
+                lost = processes_in(container["Id"])
+                freezer = Path(f"/sys/fs/cgroup/freezer/docker/{container['Id']}/freezer.state")
+                if lost and freezer.exists():
+                    root("sh", "-c", f"echo THAWED >{freezer}")
+                if lost:
+                    # Some end with those that end before.
+                    command(*AS_ROOT, "kill", "-9", *lost)
 
     def load(self, *images: str) -> None:
         """Copy images from the engine the tests run on."""
@@ -228,6 +246,16 @@ class PrivateEngine:
         if shown and is_alive(shown):
             root("kill", "-9", shown)
             wait_for(lambda: not is_alive(shown))
+
+
+def processes_in(container: str) -> list[str]:
+    """Find the processes that belong to a container, whatever its engine says; cgroups(7)."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cgroup"):
+        with contextlib.suppress(OSError):
+            if container in path.read_text():
+                found.append(path.parent.name)
+    return found
 
 
 def is_alive(pid: str) -> bool:
