@@ -87,9 +87,9 @@ def run_all(
         while len(ended) < begun and not deadline.passed:
             time.sleep(0.01)
         raise
-    for error in exits:
+    if exits:
         # What ends a program does so, after the others have come to their end.
-        raise error
+        raise exits[0]
     return {name: errors[name] for name in items if name in errors}
 
 

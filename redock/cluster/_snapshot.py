@@ -94,7 +94,8 @@ def take(cluster: Cluster, name: str, states: Mapping[str, str]) -> Snapshot:
     :raises RedockError: A node could not be frozen or saved; all go on as before.
     """
     engine, nodes = cluster.engine, {node.name: node for node in cluster.nodes}
-    cut = f"{time.time_ns():016x}"
+    older = engine.images(filters(cluster, name))
+    cut = next_cut(older)
     for node in nodes.values():
         if states[node.name] == "gone":
             raise NotFound(f"node {node.name} has gone: nothing of it can be saved", 404)
@@ -119,27 +120,43 @@ def take(cluster: Cluster, name: str, states: Mapping[str, str]) -> Snapshot:
         )
 
     try:
-        call_all(nodes, hold)
-        moving = {n for n, state in cluster.states().items() if state not in ("paused", "exited")}
-        if moving:
-            names = ", ".join(sorted(moving))
-            raise EngineError(f"the engine did not freeze {names}")
-        images = call_all(nodes, save)
+        try:
+            call_all(nodes, hold)
+            states = cluster.states()
+            moving = {name for name in states if states[name] not in ("paused", "exited")}
+            if moving:
+                names = ", ".join(sorted(moving))
+                raise EngineError(f"the engine did not freeze {names}")
+            images = call_all(nodes, save)
+        finally:
+            for request in [engine.begin_unpause(node.container_id) for node in frozen]:
+                with contextlib.suppress(NotFound):
+                    request.result()
     except BaseException:
         with contextlib.suppress(RedockError):
             remove(cluster, engine.images(filters(cluster, name, cut)))
+            for node in nodes.values():
+                forget_disks(node, [cut])
         raise
-    finally:
-        for request in [engine.begin_unpause(node.container_id) for node in frozen]:
-            with contextlib.suppress(NotFound):
-                request.result()
     snapshot = Snapshot(cluster.name, name, images, cut=cut)
     for node in nodes.values():
         node.touched = any(node.name in fault.nodes for fault in cluster.active_faults)
         node.at = snapshot.id
     cluster.stagehand.prepare(snapshot)
-    cluster.stagehand.add(f"deleting the older {name}", partial(outdate, cluster, snapshot), True)
+    if older:
+        cluster.stagehand.add(f"deleting the older {name}", partial(remove, cluster, older), True)
     return snapshot
+
+
+def next_cut(older: Iterable[Mapping[str, Any]]) -> str:
+    """
+    Choose what tells a snapshot from older ones of its name.
+
+    :param older: The API's summaries of their images.
+    :returns: A number in hexadecimal digits, above theirs also when the clock was set back.
+    """
+    cuts = [int(image["Labels"][label("cut")], 16) for image in older]
+    return f"{max([time.time_ns(), *(cut + 1 for cut in cuts)]):016x}"
 
 
 def filters(cluster: Cluster, name: str = "", cut: str = "") -> dict[str, list[str]]:
@@ -208,6 +225,18 @@ def return_disks(node: Node, cut: str) -> None:
         )
 
 
+def forget_disks(node: Node, cuts: Iterable[str]) -> None:
+    """
+    Delete what was kept of a node's disks in memory.
+
+    :param node: The node.
+    :param cuts: Which snapshots it was for.
+    """
+    kept = " ".join(f"{DISKS}/{cut}.*.tar" for cut in cuts)
+    if kept and node.spec.disks:
+        node.shell.check(f"rm -f {kept}", f"delete what was on disks of node {node.name}")
+
+
 def find_snapshots(cluster: Cluster) -> dict[str, Snapshot]:
     """
     Find the snapshots of a cluster.
@@ -237,17 +266,6 @@ def delete(cluster: Cluster, snapshot: Snapshot) -> None:
     remove(cluster, cluster.engine.images(filters(cluster, snapshot.name, snapshot.cut)))
 
 
-def outdate(cluster: Cluster, snapshot: Snapshot) -> None:
-    """
-    Delete older snapshots of the same name, complete or not.
-
-    :param cluster: The cluster.
-    :param snapshot: The snapshot that replaces them.
-    """
-    images = cluster.engine.images(filters(cluster, snapshot.name))
-    remove(cluster, [each for each in images if each["Labels"][label("cut")] < snapshot.cut])
-
-
 def remove(cluster: Cluster, images: Iterable[Mapping[str, Any]]) -> None:
     """
     Delete disks that were saved, and what was kept of those in memory.
@@ -262,9 +280,7 @@ def remove(cluster: Cluster, images: Iterable[Mapping[str, Any]]) -> None:
         for name in image["RepoTags"] or ():
             cluster.engine.remove_image(name, force=True)
     for node in cluster.nodes:
-        if node.spec.disks and node.name in cuts:
-            kept = " ".join(f"{DISKS}/{cut}.*.tar" for cut in cuts[node.name])
-            node.shell.check(f"rm -f {kept}", f"delete what was on disks of node {node.name}")
+        forget_disks(node, cuts.get(node.name, ()))
 
 
 # The way back.

@@ -104,7 +104,7 @@ def test_environment_reaches_the_command(host: Bootstrap) -> None:
 def test_a_daemon_that_keeps_the_pipes_does_not_block(host: Bootstrap) -> None:
     started = time.monotonic()
     host.execute("sleep 300 & echo started", capture=True)
-    assert time.monotonic() - started < 100
+    assert time.monotonic() - started < 5
 
 
 def test_a_pseudo_terminal_when_local_input_is_one(machine: Container, tmp_path: Path) -> None:
@@ -489,11 +489,11 @@ def test_command_failure_and_retries(host: Bootstrap) -> None:
 
 def test_command_timeout(host: Bootstrap) -> None:
     started = time.monotonic()
-    with pytest.raises(OperationTimeout, match="did not end within 2 seconds"):
-        host.command("echo begun; sleep 73", timeout=2)
+    with pytest.raises(OperationTimeout, match="did not end within 0\\.5 seconds"):
+        host.command("echo begun; sleep 73", timeout=0.5)
     with pytest.raises(OperationTimeout, match="begun"):
-        host.execute("echo begun; sleep 73", timeout=2)
-    assert time.monotonic() - started < 60
+        host.execute("echo begun; sleep 73", timeout=0.5)
+    assert time.monotonic() - started < 4
     assert ssh(host.ssh_alias, "pgrep -f '[s]leep 73'").stdout == ""
     assert host.execute("echo alive", capture=True).stdout == "alive\n"
 

@@ -23,8 +23,6 @@ from .conftest import Home, command, ssh
 from .harness import wait_for
 
 HOST, PORT = "127.0.0.1", 1
-#: Seconds by which a busy machine may be late.
-PATIENCE = 20.0
 
 
 def children(parent: int) -> list[str]:
@@ -51,7 +49,7 @@ def both(parent: int, machine: Container) -> list[str]:
 def nothing_is_left() -> Iterator[None]:
     """After each of these tests no process of ours may be running."""
     yield
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + 3
     while left := [line for line in children(os.getpid()) if "ssh" in line or "sleep" in line]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
@@ -85,8 +83,7 @@ def fails(alias: str, cause: str, timeout: float = 10, **options: Any) -> str:
     ):
         host.read_file("/etc/hostname")
     assert caught.value.cause == cause, caught.value
-    # That it waits no longer, not how busy the machine is.
-    assert time.monotonic() - started < timeout + PATIENCE
+    assert time.monotonic() - started < timeout + 1
     assert alias in str(caught.value)
     assert "hint:" in str(caught.value)
     assert isinstance(caught.value, RedockError)
@@ -221,7 +218,7 @@ def test_a_connection_that_dies(machine: Container) -> None:
         assert caught.value.cause == "lost"
         assert "execute echo last words" in str(caught.value)
         assert machine.ssh_alias in str(caught.value)
-        assert time.monotonic() - started < PATIENCE
+        assert time.monotonic() - started < 4
         # The next operation connects again.
         assert host.read_file("/etc/hostname")
 
@@ -256,7 +253,7 @@ def test_a_hang(machine: Container) -> None:
         started = time.monotonic()
         with pytest.raises(ConnectionFailed) as caught:
             host.read_file("/etc/hostname")
-        assert time.monotonic() - started < PATIENCE
+        assert time.monotonic() - started < 2
         assert caught.value.cause == "timeout"
         assert "read_file /etc/hostname" in str(caught.value)
         ssh(machine.ssh_alias, f"kill -9 {pid}")
@@ -271,7 +268,7 @@ def test_a_hang_while_sending(machine: Container) -> None:
         with pytest.raises(ConnectionFailed) as caught, host.batch():
             for number in range(200):
                 host.file(f"/srv/{number}", "x" * 200_000)
-        assert time.monotonic() - started < PATIENCE
+        assert time.monotonic() - started < 3
         assert caught.value.cause == "timeout"
         ssh(machine.ssh_alias, f"kill -9 {pid}")
 
@@ -292,7 +289,7 @@ def test_an_interrupt_ends_the_connection(machine: Container) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(2)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=10)
     assert "KeyboardInterrupt" in errors
 
 
@@ -332,7 +329,7 @@ def test_an_interrupt_ends_what_goes_on_at_several_hosts_and_begins_no_other(
     wait_for(lambda: sum("sleep 57" in line for line in both(process.pid, machine)) >= 2)
     time.sleep(0.2)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=20)
     assert process.returncode == 128 + number
     assert errors.splitlines()[-1] == "redock: interrupted; run the same command again to finish"
     assert "Traceback" not in errors

@@ -488,7 +488,7 @@ def test_disks_in_memory_are_brought_back_too(make_cluster: Callable[..., Cluste
 
 
 def test_a_snapshot_replaces_the_older_one_of_its_name(
-    make_cluster: Callable[..., Cluster], engine: Engine
+    make_cluster: Callable[..., Cluster], engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = make_cluster([NodeSpec("n1", disks={"/data": "8m"}), NodeSpec("n2")])
     cluster.start()
@@ -496,6 +496,8 @@ def test_a_snapshot_replaces_the_older_one_of_its_name(
         cluster.nodes.run(f"echo {note} >/root/note")
         cluster["n1"].succeed(f"echo {note} >/data/note")
         cluster.snapshot("again")
+        # The clock of the host is set back.
+        monkeypatch.setattr(_snapshot.time, "time_ns", lambda: 1)  # type: ignore[attr-defined]
     # Also before the older ones have been deleted.
     cluster.restore("again")
     assert cluster["n1"].succeed("cat /root/note /data/note") == "three\nthree\n"
@@ -522,6 +524,7 @@ def test_a_snapshot_that_fails_leaves_the_older_one_of_its_name(
 
     def fail(self: Engine, container: str, *args: str, **options: object) -> str:
         if container == cluster["n2"].container_id:
+            assert set(cluster.states().values()) == {"paused"}
             raise EngineError("no space left on device")
         return commit(self, container, *args, **options)  # type: ignore[arg-type]
 
@@ -531,6 +534,7 @@ def test_a_snapshot_that_fails_leaves_the_older_one_of_its_name(
     assert set(cluster.states().values()) == {"running"}
     monkeypatch.undo()
     assert len([each for each in leftovers(engine, cluster.name) if "sha256:" in each]) == 2
+    assert len(cluster["n1"].shell.check("ls /var/lib/redock/*.tar", "look").split()) == 1
     cluster.restore("again")
     assert {result.stdout for result in cluster.nodes.run("cat /root/note").values()} == {"one\n"}
     assert cluster["n1"].succeed("cat /data/note") == "one\n"

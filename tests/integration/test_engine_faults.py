@@ -150,7 +150,7 @@ def test_no_engine_is_one_line_at_once(
         began = time.monotonic()
         done = redock(verb, name, env=given)
         # Most of it is Python's own start on a busy machine.
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 5
         assert done.returncode == 1
         assert_one_line(done.stderr)
         assert says in done.stderr

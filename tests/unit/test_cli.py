@@ -349,7 +349,7 @@ def test_an_engine_that_talks_nonsense_is_one_line(serve: Serve) -> None:
 def test_an_engine_out_of_reach_is_one_line_without_a_wait(variables: dict[str, str]) -> None:
     started = time.monotonic()
     done = run_redock("start", "web", **variables)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 10
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done
 
 
@@ -358,7 +358,7 @@ def test_an_absent_engine_is_noticed_at_once() -> None:
     done = run_redock("start", "web")
     assert done.returncode == 1
     # Within a second on a machine that has nothing else to do.
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ssh-config", "show"]])
