@@ -734,6 +734,8 @@ def to_the_end(function: Callable[[], Any]) -> Any:
     import queue
     import threading
 
+    from redock._parallel import take
+
     outcome: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
 
     def work() -> None:
@@ -747,7 +749,7 @@ def to_the_end(function: Callable[[], Any]) -> Any:
     Unfinished.threads.append(thread)
     thread.start()
     try:
-        answer, error = outcome.get()
+        answer, error = take(outcome)
     except BaseException:
         finish()
         raise
@@ -766,10 +768,13 @@ class Unfinished:
 
 def finish() -> None:
     """Wait for what :func:`to_the_end` began, in whatever thread; a second interrupt ends that."""
+    from redock._parallel import HEARING
+
     for thread in list(Unfinished.threads):
         if thread.is_alive():
             logger.warning("Waiting for the engine to finish; interrupt again to leave it alone")
-            thread.join()
+        while thread.is_alive():
+            thread.join(HEARING)
 
 
 def short(container: str) -> str:

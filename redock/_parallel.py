@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     R = TypeVar("R")
     T = TypeVar("T")
 
-__all__ = ["call_all", "raise_all", "run_all"]
+__all__ = ["HEARING", "call_all", "raise_all", "run_all", "take"]
 
 #: Seconds that what is under way may go on after an interrupt.
 GRACE = 30.0
+#: Seconds after which an interrupt is heard at the latest.
+HEARING = 0.25
 
 
 def run_all(
@@ -74,7 +76,7 @@ def run_all(
         for _ in range(min(workers, len(items))):
             threading.Thread(target=work, daemon=True).start()
         for _ in items:
-            name, error = done.get()
+            name, error = take(done)
             if isinstance(error, Exception):
                 errors[name] = error
                 on_error(name, error)
@@ -91,6 +93,25 @@ def run_all(
         # What ends a program does so, after the others have come to their end.
         raise exits[0]
     return {name: errors[name] for name in items if name in errors}
+
+
+def take(outcomes: queue.SimpleQueue[T]) -> T:
+    """
+    Wait for what a thread puts into a queue, and hear interrupts meanwhile.
+
+    A wait is ended by signals that come while it lasts. One that comes the moment before it
+    begins, or to another thread, would be heard at its end only: handlers are called between
+    instructions of the main thread (the documentation of Python's module signal, "Execution of
+    Python signal handlers").
+
+    :param outcomes: The queue.
+    :returns: The first thing in it.
+    """
+    while True:
+        try:
+            return outcomes.get(timeout=HEARING)
+        except queue.Empty:
+            continue
 
 
 def empty(waiting: queue.SimpleQueue[tuple[str, T]]) -> int:

@@ -138,6 +138,24 @@ def test_after_an_interrupt_nothing_begins_and_what_is_under_way_is_waited_for()
     assert len(begun) <= 3
 
 
+def test_an_interrupt_is_heard_that_does_not_end_the_wait() -> None:
+    free = threading.Event()
+
+    def work(item: int) -> None:
+        time.sleep(0.2)
+        # The wait goes on, as it does when one comes the moment before it begins.
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        free.wait(PATIENCE)
+
+    started = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_all({"only": 1}, work, 1, lambda *_: None)
+        assert time.monotonic() - started < PATIENCE / 2
+    finally:
+        free.set()
+
+
 def test_what_ends_a_program_does_so_after_the_others() -> None:
     ended = []
 
