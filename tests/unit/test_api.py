@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+import redock.bootstrap
+import redock.cluster
 from redock import _machines, _ssh, api
 from redock._engine import Engine, label
 from redock._machines import Machine
@@ -104,9 +106,22 @@ def test_a_container_connects_to_nothing_and_writes_nothing(
     assert os.listdir(sandbox) == ["home"]
 
 
+def test_the_package_has_what_programs_begin_with() -> None:
+    assert redock.__all__ == sorted(redock.__all__)
+    assert redock.Container is Container
+    assert redock.Cluster is redock.cluster.Cluster
+    assert redock.NodeSpec is redock.cluster.NodeSpec
+    assert redock.Bootstrap is redock.bootstrap.Bootstrap
+    with pytest.raises(AttributeError, match="no attribute 'Klaster'"):
+        _ = redock.Klaster
+    for name in redock.__all__:
+        assert hasattr(redock, name)
+
+
 @pytest.mark.parametrize(
     "program",
     [
+        "import redock",
         "import redock.api",
         "import redock.cli",
         "import redock; redock.Container('a:b')",

@@ -144,9 +144,7 @@ def test_imports_go_one_way(name: str) -> None:
     room = name.split(".")[0]
     below = GROUND_UP[: GROUND_UP.index(room)]
     above = own(imported_by(without_types(TREES[name]))) - set(below) - {room}
-    # Packages load their contents when they are asked for it.
-    allowed = {"api", "errors"} if name == "__init__" else set()
-    assert above - allowed == set()
+    assert above == set()
 
 
 def test_only_one_module_knows_the_sdk() -> None:
