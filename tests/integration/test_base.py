@@ -17,6 +17,7 @@ import pytest
 from redock import _recipe, base
 from redock._engine import KIND, Engine, label
 from redock.api import Container
+from redock.cluster import Cluster, NodeSpec
 from redock.errors import BaseImageFailed, ImageUnavailable
 
 from .conftest import REDOCK, Home, command, new_name, redock, ssh
@@ -39,7 +40,7 @@ def base_name(source: str) -> str:
 def source(home: Home, engine: Engine, base_image: str) -> Iterator[str]:
     """An image to make base images from."""
     name = new_name("source")
-    make_image(engine, base_image, name, "rm -f /made")
+    make_image(engine, base_image, name, "rm -f /made; touch /of-the-source")
     yield name
     engine.remove_image(base_name(name), force=True)
 
@@ -122,6 +123,16 @@ def test_several_processes_make_one_base_image(engine: Engine, source: str) -> N
     assert sum(words.count("making") for words in printed) == 1
     assert len({words[-1] for words in printed}) == 1
     assert [process.returncode for process in processes] == [0] * 3
+
+
+def test_a_node_of_a_cluster_may_have_a_base_of_its_own(engine: Engine, source: str) -> None:
+    with Cluster([NodeSpec("own", base=source), "usual"]) as cluster:
+        own, usual = cluster
+        own.succeed("test -e /of-the-source")
+        usual.fail("test -e /of-the-source")
+        own.succeed("getent hosts usual")
+        usual.succeed("getent hosts own")
+    assert engine.inspect_image(base_name(source)) is not None
 
 
 def refused(name: str, source: str, *says: str) -> None:
