@@ -13,7 +13,7 @@ from redock import _http
 from redock._http import quote, urlencode
 from redock._log import LateLogger
 from redock._printed import demultiplex, printable
-from redock._transport import COMMIT_PATIENCE, Pending, Transport
+from redock._transport import COMMIT_PATIENCE, Pending, Transport, answer_error
 from redock.errors import DockerUnavailable, EngineError, NotFound
 
 TYPE_CHECKING = False
@@ -262,7 +262,8 @@ class Engine(Transport):
         :param author: Who made it.
         :param changes: Dockerfile instructions to apply to the image.
         :param pause: Pause the container meanwhile, so that the disk is of one moment
-                      (default: True).
+                      (default: True). An engine that cannot pause saves it as it is, and a
+                      warning says so.
         :returns: The id of the image.
         """
         query: dict[str, object] = {
@@ -275,6 +276,25 @@ class Engine(Transport):
         }
         if changes:
             query["changes"] = "\n".join(changes)
+        try:
+            return self._commit(container, query)
+        except EngineError as error:
+            # Podman without root, where control groups are of version 1.
+            if not (pause and "can not pause" in str(error)):
+                raise
+        logger.warning(
+            "This engine cannot freeze a container: the disk is saved while programs write to it"
+        )
+        return self._commit(container, {**query, "pause": 0})
+
+    def _commit(self, container: str, query: Mapping[str, object]) -> str:
+        """
+        Ask for an image of the disk of a container.
+
+        :param container: Its name or id.
+        :param query: What the image is to be.
+        :returns: The id of the image.
+        """
         committed = to_the_end(
             lambda: self.request(
                 "POST",
@@ -512,6 +532,9 @@ class Engine(Transport):
         :param body: An object to send as JSON, None for nothing.
         :param with_sdk: Makes the same request where the engine is not on a local socket.
         :returns: The stream; the caller closes it.
+        :raises NotFound: The engine knows no such object.
+        :raises EngineError: The engine refused or failed the request.
+        :raises DockerUnavailable: No engine answers.
         """
         address = self.socket_path
         if address is None:
@@ -528,6 +551,8 @@ class Engine(Transport):
                 address, "POST", target, data, timeout=_http.PATIENCE, upgrade=True
             )
             return request.hijack()
+        except _http.Refused as refusal:
+            raise answer_error(refusal.response, what) from refusal
         except OSError as error:
             raise self.connection_error(error, what) from error
 

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     from redock._process import Deadline
 
-__all__ = ["PATIENCE", "ProtocolError", "Request", "Response", "Stream", "quote", "urlencode"]
+__all__ = [
+    "PATIENCE",
+    "ProtocolError",
+    "Refused",
+    "Request",
+    "Response",
+    "Stream",
+    "quote",
+    "urlencode",
+]
 
 #: Seconds of silence after which an engine counts as hung.
 PATIENCE = 60.0
@@ -32,6 +41,18 @@ HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
 
 class ProtocolError(OSError):
     """The other side sent something that is not an HTTP answer, or stopped in the middle."""
+
+
+class Refused(Exception):
+    """
+    The other side answered a request for a stream, and there is none.
+
+    :param response: The answer.
+    """
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(f"no stream, but status {response.status}")
+        self.response = response
 
 
 def quote(text: str) -> str:
@@ -305,15 +326,13 @@ class Request:
         Turn the connection into a raw byte stream.
 
         :returns: The stream; the caller closes it.
-        :raises ProtocolError: The engine did not agree.
+        :raises Refused: The engine did not agree.
+        :raises ProtocolError: What came is not HTTP.
         """
         try:
             status, headers = self.read_head()
             if status not in (101, 200):
-                said = b"".join(self.body(status, headers)).decode("utf-8", "replace")
-                raise ProtocolError(
-                    f"the engine refused the stream with status {status}: {' '.join(said.split())}"
-                )
+                raise Refused(Response(status, headers, b"".join(self.body(status, headers))))
         except BaseException:
             self.close()
             raise

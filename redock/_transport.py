@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from redock._tunnel import Tunnel
 
-__all__ = ["COMMIT_PATIENCE", "Pending", "Transport"]
+__all__ = ["COMMIT_PATIENCE", "Pending", "Transport", "answer_error"]
 
 logger = LateLogger(__name__)
 

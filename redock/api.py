@@ -479,7 +479,8 @@ class Container(Transfer, Look, Reach, Power, Fitting, Access):
 
         The next :meth:`start` after a :meth:`kill` begins from there. Volumes,
         processes and memory are not part of it; neither are keys. What was
-        saved before stays, see :meth:`history`.
+        saved before stays, see :meth:`history`. The container is frozen
+        meanwhile; a warning says so where the engine cannot do that.
 
         :param message: A short description (default: none).
         :param author: Who made the change (default: nobody).

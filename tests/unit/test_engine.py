@@ -219,6 +219,40 @@ def test_a_refused_attachment_is_one_line(serve: Serve, sandbox: Path) -> None:
         complaint(caught.value)
 
 
+@pytest.mark.parametrize("status", [404, 409])
+def test_a_refused_stream_says_what_the_engine_said(serve: Serve, status: int) -> None:
+    engine = engine_at(serve(reply(answer(status, {"message": "web is paused"}))).path)
+    with pytest.raises(EngineError, match=r"could not attach .*: web is paused$") as caught:
+        engine.attach("web", "stdin")
+    assert caught.value.status == status
+    assert isinstance(caught.value, NotFound) == (status == 404)
+
+
+def test_a_commit_does_without_pausing_where_that_cannot_be(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    cannot = {"message": "CommitFailure: can not pause containers on rootless containers"}
+
+    def rootless(connection: socket.socket, request: bytes) -> None:
+        refuse = b"pause=1" in request
+        data = answer(500, cannot) if refuse else answer(201, {"Id": "sha256:1"})
+        reply(data)(connection, request)
+
+    server = serve(rootless)
+    assert engine_at(server.path).commit("web", "me", "web") == "sha256:1"
+    first, second = (request.split(b" ")[1] for request in server.requests)
+    assert b"pause=1" in first
+    assert second == first.replace(b"pause=1", b"pause=0")
+    assert "cannot freeze" in caplog.text
+
+
+def test_a_commit_that_fails_otherwise_is_not_repeated(serve: Serve) -> None:
+    server = serve(reply(answer(500, {"message": "no space left"})))
+    with pytest.raises(EngineError, match="no space left"):
+        engine_at(server.path).commit("web", "me", "web")
+    assert len(server.requests) == 1
+
+
 def test_ids_are_shortened_in_messages() -> None:
     assert short("a" * 64) == "a" * 12
     assert short("redock-me..web") == "redock-me..web"

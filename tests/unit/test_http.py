@@ -12,7 +12,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from redock._http import LONGEST_HEAD, ProtocolError, Request, Stream, quote, urlencode
+from redock._http import (
+    LONGEST_HEAD,
+    Refused,
+    Request,
+    Stream,
+    quote,
+    urlencode,
+)
 from redock._process import Deadline
 from tests.unit.conftest import PATIENCE, Server, reply, silence
 
@@ -244,10 +251,11 @@ def test_a_stream_begins_with_what_came_with_the_head(serve: Serve) -> None:
 
 
 def test_a_refused_stream_is_an_error(serve: Serve) -> None:
-    server = serve(reply(b"HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\n\r\n"))
+    server = serve(reply(b"HTTP/1.1 409 Conflict\r\nContent-Length: 4\r\n\r\nbusy"))
     request = Request(str(server.path), "POST", "/attach", timeout=PATIENCE, upgrade=True)
-    with pytest.raises(ProtocolError, match="409"):
+    with pytest.raises(Refused, match="409") as caught:
         request.hijack()
+    assert (caught.value.response.status, caught.value.response.body) == (409, b"busy")
     assert request.socket.fileno() == -1
 
 
