@@ -292,6 +292,8 @@ def test_the_core_works(fresh_home: Home, inner: Engine) -> None:
         paused = redock("pause", "-q", name)
         assert paused.returncode == (0 if freezes else 1)
         assert len(paused.stderr.splitlines()) == (0 if freezes else 1)
+        described = inner.inspect_container(str(machine.session.container_id))
+        assert described["State"]["Paused"] == freezes
         assert redock("start", "-q", "--no-connect", name, "--timeout", "60").returncode == 0
         assert ssh(alias, "cat /root/again").stdout == "again\n"
         wait_for(lambda: "RUNNING" in ssh(alias, "supervisorctl status sshd").stdout)

@@ -12,14 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from redock._http import (
-    LONGEST_HEAD,
-    Refused,
-    Request,
-    Stream,
-    quote,
-    urlencode,
-)
+from redock._http import LONGEST_HEAD, Refused, Request, Stream, quote, urlencode
 from redock._process import Deadline
 from tests.unit.conftest import PATIENCE, Server, reply, silence
 
