@@ -32,6 +32,9 @@ setup(
     long_description_content_type="text/x-rst",
     license="MIT",
     packages=find_packages(include=["redock", "redock.*"]),
+    # As it is by default; said aloud, an editable installation is one line with a path, and not a
+    # program that takes longer than "redock list" each time Python starts.
+    package_dir={"": "."},
     package_data={"redock": ["py.typed", "cluster/*.c", "cluster/page.*"]},
     # Where "man redock" looks, in a virtual environment as well.
     data_files=[("share/man/man1", ["docs/redock.1"])],

@@ -5,9 +5,7 @@ The machines are stand-ins: containers with the labels, the volume and the publi
 machine, in which only ``sleep`` runs. Both programs are measured as whole processes and in turn, so
 that a host that gets slower gets slower for both; quote the ratio.
 
-Run it with a home directory of its own::
-
-    tests/with-home .venv/bin/python benchmarks/list.py
+Run it as installed and with a home directory of its own: ``make benchmark BENCHMARKS=list``.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ import subprocess
 import sys
 import time
 
-from redock import __version__, _machines
+from redock import __version__, _machines, _names
 from redock._engine import Engine
 from redock._parallel import call_all
 from redock.base import find_base_image
@@ -42,7 +40,7 @@ def make(engine: Engine, image: str, number: int) -> tuple[str, str]:
         version=__version__,
     )
     config["Cmd"] = ["sleep", "infinity"]
-    container = engine.create_container(f"{REPOSITORY}-{number}", config)
+    container = engine.create_container(_names.container_name(REPOSITORY, f"m{number}"), config)
     engine.begin_start(container).result()
     return container, _machines.volume_name(instance)
 

@@ -6,9 +6,7 @@ are interleaved, so that a machine that gets slower gets slower for all of them;
 quote the ratios. Every figure is that of a whole process unless it says
 otherwise, and no connection is open beforehand unless it says "warm".
 
-Run it with a home directory of its own::
-
-    tests/with-home .venv/bin/python benchmarks/provision.py
+Run it as installed and with a home directory of its own: ``make benchmark BENCHMARKS=provision``.
 """
 
 from __future__ import annotations

@@ -2,9 +2,7 @@
 What ``redock ssh NAME true`` costs above plain ``ssh``, and how long a stop takes.
 
 Whole processes, interleaved, so that a machine that gets slower gets slower for all.
-Run it with a home directory of its own::
-
-    tests/with-home python benchmarks/reach.py
+Run it as installed and with a home directory of its own: ``make benchmark BENCHMARKS=reach``.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Where the container engine is: the environment, contexts, the usual sockets.
 
 from __future__ import annotations
 
-import json
 import os
 
+from redock._json_text import loads
 from redock.errors import DockerUnavailable
 
 TYPE_CHECKING = False
@@ -137,7 +137,7 @@ def read_json(path: str) -> dict[str, Any]:
     """
     try:
         with open(path, encoding="utf-8") as handle:
-            loaded = json.load(handle)
+            loaded = loads(handle.read())
     except (OSError, ValueError):
         return {}
     return loaded if isinstance(loaded, dict) else {}

@@ -6,11 +6,9 @@ API: https://docs.docker.com/reference/api/engine/
 
 from __future__ import annotations
 
-import contextlib
-import json
-
 from redock import _http
 from redock._http import quote, urlencode
+from redock._json_text import dumps, loads
 from redock._log import LateLogger
 from redock._printed import demultiplex, printable
 from redock._transport import COMMIT_PATIENCE, Pending, Transport, answer_error
@@ -67,7 +65,7 @@ class Engine(Transport):
         :param size: Find out the sizes of their disks, which takes its time (default: no).
         :returns: The API's summaries.
         """
-        query = {"all": 1, "filters": json.dumps(filters), **({"size": 1} if size else {})}
+        query = {"all": 1, "filters": dumps(filters), **({"size": 1} if size else {})}
         listed = self.request("GET", "/containers/json", "list containers", query=query)
         return list(listed or ())
 
@@ -431,7 +429,7 @@ class Engine(Transport):
         import base64
 
         try:
-            found = dict(json.loads(base64.b64decode(headers["x-docker-container-path-stat"])))
+            found = dict(loads(base64.b64decode(headers["x-docker-container-path-stat"])))
             return {**found, "mode": int(found["mode"]), "linkTarget": str(found["linkTarget"])}
         except (KeyError, TypeError, ValueError) as error:
             raise EngineError(f"the engine did not say what {path} is") from error
@@ -545,7 +543,7 @@ class Engine(Transport):
             except _sdk.failures() as error:
                 raise EngineError(f"the engine could not {what}: {error}") from error
             return _http.Stream(getattr(connection, "_sock", connection))
-        data = b"" if body is None else json.dumps(body).encode()
+        data = b"" if body is None else dumps(body).encode()
         try:
             request = _http.Request(
                 address, "POST", target, data, timeout=_http.PATIENCE, upgrade=True
@@ -614,7 +612,7 @@ class Engine(Transport):
         :param filters: The API's filters.
         :returns: The API's descriptions.
         """
-        query = {"filters": json.dumps(filters)}
+        query = {"filters": dumps(filters)}
         return list(self.request("GET", "/networks", "list networks", query=query) or ())
 
     def remove_network(self, name: str) -> None:
@@ -623,7 +621,9 @@ class Engine(Transport):
 
         :param name: Its name or id.
         """
-        with contextlib.suppress(NotFound):
+        from contextlib import suppress
+
+        with suppress(NotFound):
             self.request("DELETE", f"/networks/{quote(name)}", f"remove the network {name}")
 
     # Images and volumes.
@@ -667,7 +667,7 @@ class Engine(Transport):
         :param filters: The API's filters.
         :returns: The request under way; its result is the API's summaries.
         """
-        query = {"filters": json.dumps(filters)}
+        query = {"filters": dumps(filters)}
         return self.begin("GET", "/images/json", "list images", query=query)
 
     def tag_image(self, image: str, repository: str, tag: str) -> None:
@@ -704,7 +704,9 @@ class Engine(Transport):
 
         :param name: Its name.
         """
-        with contextlib.suppress(NotFound):
+        from contextlib import suppress
+
+        with suppress(NotFound):
             self.request("DELETE", f"/volumes/{quote(name)}", f"remove the volume {name}")
 
     def create_volume(self, name: str, labels: Mapping[str, str], **options: Any) -> None:
@@ -725,7 +727,7 @@ class Engine(Transport):
         :param filters: The API's filters.
         :returns: The API's descriptions.
         """
-        query = {"filters": json.dumps(filters)}
+        query = {"filters": dumps(filters)}
         answer = self.request("GET", "/volumes", "list volumes", query=query)
         return list((answer or {}).get("Volumes") or ())
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 # What the module socket adds is not used here and takes longer to load than a list of machines.
 import _socket as socket
-import contextlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -402,7 +401,9 @@ class Stream:
 
     def end(self) -> None:
         """Tell the other side that nothing more follows."""
-        with contextlib.suppress(OSError):
+        from contextlib import suppress
+
+        with suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
 
     def send(self, data: bytes) -> None:

@@ -134,11 +134,15 @@ def list_machines(
     saved = engine.begin_images({"label": [COMMITTED]})
     marks = [label("port") if everybody else f"{KIND}={_machines.CONTAINER}"]
     listed = engine.containers({"label": marks}, size=size)
-    summaries = choose(listed, everybody)
+    # It takes longest to look through its images; what can be done without is done meanwhile.
+    known = [describe(*each) for each in choose(listed, everybody)]
+    memory = memory_of_all(known) if size else {}
     images = saved.result() or ()
     commits = count_commits(images)
-    memory = memory_of_all(summaries) if size else {}
-    found = [describe(each, commits, memory) for each in summaries]
+    found = [
+        MachineInfo(**each, commits=commits.get(each["name"], 0), memory=memory.get(each["id"]))
+        for each in known
+    ]
     if everybody:
         there = {each.name for each in found}
         found += [
@@ -171,7 +175,9 @@ def owner_of(machine: Machine) -> int | None:
     return int(machine.user) if machine.user.isdigit() else None
 
 
-def choose(listed: Iterable[Mapping[str, Any]], everybody: bool) -> list[Mapping[str, Any]]:
+def choose(
+    listed: Sequence[Mapping[str, Any]], everybody: bool
+) -> list[tuple[Machine, Mapping[str, Any]]]:
     """
     Choose the containers that stand for machines.
 
@@ -180,20 +186,22 @@ def choose(listed: Iterable[Mapping[str, Any]], everybody: bool) -> list[Mapping
 
     :param listed: The engine's summaries.
     :param everybody: Those of other users and the nodes of clusters, too.
-    :returns: One summary a machine.
+    :returns: The machines, each with the summary that stands for it.
     """
-    found: list[Mapping[str, Any]] = []
-    named = {name: each for each in listed for name in each.get("Names") or ()}
-    for name, each in named.items():
-        kind = each["Labels"].get(KIND)
+    machines: list[tuple[Machine, Mapping[str, Any]]] = []
+    nodes: list[tuple[Machine, Mapping[str, Any]]] = []
+    named = {name.removeprefix("/"): each for each in listed for name in each.get("Names") or ()}
+    for each in listed:
+        kind, machine = each["Labels"].get(KIND), Machine(each)
         if kind == _machines.CONTAINER:
-            machine = Machine(each)
             if machine.genuine and (everybody or owner_of(machine) in (None, os.getuid())):
-                found.append(each)
+                machines.append((machine, each))
         elif kind == "owner" and everybody:
-            system = named.get(name.removesuffix(".owner"), each)
-            found.append({**system, "Ports": each.get("Ports")})
-    return found
+            name = machine.container_name.removesuffix(".owner")
+            system = {**named.get(name, each), "Ports": each.get("Ports")}
+            nodes.append((Machine(system), system))
+    there = {machine.id for machine in _machines.settle([machine for machine, _ in machines])}
+    return [pair for pair in machines if pair[0].id in there] + nodes
 
 
 def count_commits(images: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -208,7 +216,7 @@ def count_commits(images: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """
     from redock._names import HISTORY, history_repository
 
-    tags = [tag for image in images for tag in image.get("RepoTags") or ()]
+    tags = {tag for image in images for tag in image.get("RepoTags") or ()}
     kept: dict[str, int] = {}
     for tag in tags:
         repository = tag.rpartition(":")[0]
@@ -244,49 +252,44 @@ def saved_names(images: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, A
     return found
 
 
-def memory_of_all(summaries: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+def memory_of_all(known: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """
-    Find out how much memory running containers use.
+    Find out how much memory machines use.
 
-    :param summaries: The engine's summaries.
+    :param known: What is known about them otherwise, see :func:`describe`.
     :returns: Bytes by id, of those where it can be known.
     """
     from redock._usage import memory_of
 
-    return memory_of(each["Id"] for each in summaries if each.get("State") in ("running", "paused"))
+    return memory_of(each["id"] for each in known if each["state"] in ("running", "paused"))
 
 
-def describe(
-    summary: Mapping[str, Any], commits: Mapping[str, int], memory: Mapping[str, int]
-) -> MachineInfo:
+def describe(machine: Machine, summary: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Put together what is known about a machine.
+    Put together what the summary of its container says about a machine.
 
-    :param summary: The engine's summary of its container.
-    :param commits: How many states were saved, by name.
-    :param memory: The bytes of memory in use, by id.
-    :returns: All of it.
+    :param machine: The machine.
+    :param summary: The engine's summary.
+    :returns: The attributes of :class:`MachineInfo`, but for those that others know: the number
+              of its commits and the memory it uses.
     """
-    machine = Machine(summary)
     marks = summary["Labels"]
     address, port = machine.endpoint
-    return MachineInfo(
-        name=machine.name,
-        state=STATES.get(machine.state, machine.state),
-        uptime=words_of(summary.get("Status") or ""),
-        created=moment(summary.get("Created") or 0),
-        base=marks.get(label("base"), ""),
-        alias=machine.alias,
-        hostname=machine.hostname,
-        address=address,
-        port=port,
-        commits=commits.get(machine.name, 0),
-        memory=memory.get(machine.id),
-        disk=summary.get("SizeRw"),
-        user=owner_of(machine),
-        cluster=marks.get(label("cluster"), ""),
-        id=machine.id,
-    )
+    return {
+        "name": machine.name,
+        "state": STATES.get(machine.state, machine.state),
+        "uptime": words_of(summary.get("Status") or ""),
+        "created": moment(summary.get("Created") or 0),
+        "base": marks.get(label("base"), ""),
+        "alias": machine.alias,
+        "hostname": machine.hostname,
+        "address": address,
+        "port": port,
+        "disk": summary.get("SizeRw"),
+        "user": owner_of(machine),
+        "cluster": marks.get(label("cluster"), ""),
+        "id": machine.id,
+    }
 
 
 def describe_saved(name: str, image: Mapping[str, Any], commits: Mapping[str, int]) -> MachineInfo:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from redock import _connection, _include, _listing, _logs, _usage
+from redock import _connection, _include, _listing, _logs, _machines, _usage
 from redock._engine import label
 from redock._process import quote
 from redock.errors import (
@@ -110,17 +110,18 @@ class Look:
         engine = container.engine
         pending = engine.begin_images({"label": [_listing.COMMITTED]})
         described = engine.inspect_container(machine.id, size=True)
-        (summary,) = engine.containers({"id": [machine.id]}) or [{}]
+        listed = engine.containers({"id": [machine.id]})
+        if not listed:
+            raise NotFound(f"the machine {machine.name} was removed this moment", 404)
+        summary = {**listed[0], "SizeRw": described.get("SizeRw")}
+        known = _listing.describe(_machines.Machine(summary), summary)
         commits = _listing.count_commits(pending.result() or ())
         memory = _usage.find_memory(engine, machine.id) if machine.running else None
-        known = _listing.describe(
-            {**summary, "SizeRw": described.get("SizeRw")},
-            commits,
-            {machine.id: memory} if memory is not None else {},
-        )
         state, marks = described["State"], described["Config"]["Labels"]
         return MachineStatus(
-            **known.as_dict(),
+            **known,
+            commits=commits.get(machine.name, 0),
+            memory=memory,
             ssh=quote(_include.client_command(container.ssh_alias)),
             started=_listing.to_the_second(state.get("StartedAt") or ""),
             exit_status=None if machine.running else state.get("ExitCode"),

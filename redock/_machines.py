@@ -16,7 +16,7 @@ import os
 
 from redock import _recipe
 from redock._engine import KIND, label
-from redock._names import alias_for, hostname_for, split_container_name
+from redock._names import alias_for, container_name, hostname_for, split_container_name
 from redock.errors import EngineError
 
 TYPE_CHECKING = False
@@ -118,11 +118,14 @@ class Machine:
 
         :param labels: Its labels, which say what it was called when it was made.
         """
-        found = split_container_name(self.container_name)
-        if labels.get(KIND) != CONTAINER or found is None or not self.name:
+        repository, _, first = self.name.rpartition(":")
+        if labels.get(KIND) != CONTAINER or not self.name:
             return
-        first = self.name.rpartition(":")[2]
-        if found == tuple(self.name.rsplit(":", 1)):
+        # Most were never renamed, and taking a name apart needs regular expressions.
+        if container_name(repository, first) == self.container_name:
+            return
+        found = split_container_name(self.container_name)
+        if found is None:
             return
         self.name = ":".join(found)
         if self.hostname == hostname_for(first):

@@ -8,12 +8,12 @@ through here first. All patterns are ASCII and match the whole text.
 from __future__ import annotations
 
 import os
-import re
 
 from redock.errors import InvalidName
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterable
 
 __all__ = [
@@ -33,17 +33,44 @@ __all__ = [
     "split_image_name",
 ]
 
+
+class Pattern:
+    """
+    What a whole text must look like.
+
+    :param expression: A regular expression; its classes of characters are those of ASCII.
+    """
+
+    def __init__(self, expression: str) -> None:
+        self.expression = expression
+        self.compiled: re.Pattern[str] | None = None
+
+    def fits(self, text: str) -> bool:
+        """
+        Check a text.
+
+        :param text: The text.
+        :returns: True when all of it matches.
+        """
+        if self.compiled is None:
+            # Regular expressions take longer to load than a list of machines.
+            import re
+
+            self.compiled = re.compile(self.expression, re.ASCII)
+        return self.compiled.fullmatch(text) is not None
+
+
 #: Docker's grammar of repository names: https://pkg.go.dev/github.com/distribution/reference
 COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 DOMAIN_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 DOMAIN = rf"(?:{DOMAIN_LABEL}(?:\.{DOMAIN_LABEL})*(?::[0-9]{{1,5}})?/)?"
-REPOSITORY = re.compile(DOMAIN + COMPONENT + "(?:/" + COMPONENT + ")*", re.ASCII)
-TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+REPOSITORY = Pattern(DOMAIN + COMPONENT + "(?:/" + COMPONENT + ")*")
+TAG = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 #: Names of users as directories and domains have them; anything else is a mistake or an attack.
-USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.$@\\ -]*", re.ASCII)
+USER = Pattern(r"[A-Za-z0-9_][A-Za-z0-9_.$@\\ -]*")
 #: RFC 1123, section 2.1: letters, digits and hyphens.
-LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
-SSH_ALIAS = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+LABEL = Pattern(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+SSH_ALIAS = Pattern(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9._-]*")
 
 #: Where the base images are: ``redock:base`` and ``redock:base-DISTRIBUTION``.
 BASE_REPOSITORY = "redock"
@@ -91,6 +118,8 @@ def slug(text: str) -> str:
     :param text: The original text.
     :returns: The slug; empty if the text has no ASCII letter or digit.
     """
+    import re
+
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
@@ -106,11 +135,11 @@ def default_repository() -> str:
     :raises InvalidName: Nothing of the user's name can be used.
     """
     user = os.environ.get("USER") or passwd_name()
-    if REPOSITORY.fullmatch(user) and len(user) <= LONGEST_REPOSITORY and "/" not in user:
+    if REPOSITORY.fits(user) and len(user) <= LONGEST_REPOSITORY and "/" not in user:
         return user
     # The domain of DOMAIN\user and of user@domain says nothing about the machine's owner here.
     mapped = slug(user.rpartition("\\")[2].partition("@")[0])
-    if not mapped or not USER.fullmatch(user):
+    if not mapped or not USER.fits(user):
         raise InvalidName(
             f"the user name {shown(user)} cannot be used as a repository:"
             " give names as REPOSITORY:TAG or set $USER"
@@ -149,12 +178,12 @@ def split_image_name(value: str) -> tuple[str, str]:
                 f"invalid name {shown(value)}: the tag is missing, write REPOSITORY:TAG"
             )
         repository, tag = default_repository(), value
-    if not TAG.fullmatch(tag):
+    if not TAG.fits(tag):
         raise InvalidName(
             f"invalid name {shown(value)}: a tag is 1 to 128 letters, digits, '_', '.' and '-',"
             " not starting with '.' or '-'"
         )
-    if len(repository) > LONGEST_REPOSITORY or not REPOSITORY.fullmatch(repository):
+    if len(repository) > LONGEST_REPOSITORY or not REPOSITORY.fits(repository):
         raise InvalidName(
             f"invalid name {shown(value)}: a repository is lower case letters and digits,"
             " separated by '.', '_', '-' or '/', at most 255 characters"
@@ -174,7 +203,7 @@ def check_hostname(value: str) -> str:
     labels = value.split(".")
     if (
         len(value) > LONGEST_HOSTNAME
-        or not all(LABEL.fullmatch(label) for label in labels)
+        or not all(LABEL.fits(label) for label in labels)
         or value.replace(".", "").isdigit()
     ):
         raise InvalidName(
@@ -236,7 +265,7 @@ def split_container_name(name: str) -> tuple[str, str] | None:
     """
     kept, dots, tag = name.removeprefix("redock-").partition("..")
     repository = kept.replace("._", "/").replace(".-", ":")
-    if not dots or not TAG.fullmatch(tag) or not REPOSITORY.fullmatch(repository):
+    if not dots or not TAG.fits(tag) or not REPOSITORY.fits(repository):
         return None
     return (repository, tag) if container_name(repository, tag) == name else None
 
@@ -262,6 +291,8 @@ def image_slug(name: str) -> str:
     :param name: For example ``ubuntu:24.04``.
     :returns: For example ``ubuntu-24.04``.
     """
+    import re
+
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-")[:100]
 
 
@@ -290,7 +321,7 @@ def check_ssh_alias(value: str) -> str:
     :returns: The same name.
     :raises InvalidName: The name could be taken for something else.
     """
-    if not SSH_ALIAS.fullmatch(value) or len(value) > 255:
+    if not SSH_ALIAS.fits(value) or len(value) > 255:
         raise InvalidName(
             f"invalid SSH alias {shown(value)}: letters, digits, '.', '_' and '-',"
             " optionally with USER@ in front"

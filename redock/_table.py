@@ -189,6 +189,8 @@ def plain(text: str) -> str:
     :param text: Any text.
     :returns: The text on one line.
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else " " for c in text)
 
 

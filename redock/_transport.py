@@ -7,11 +7,10 @@ engines that are reached otherwise do.
 
 from __future__ import annotations
 
-import json
-
 from redock import _http
 from redock._endpoint import Endpoint, check, find_endpoint
 from redock._http import urlencode
+from redock._json_text import dumps, loads
 from redock._log import LateLogger
 from redock._printed import printable
 from redock.errors import DockerUnavailable, EngineError, NotFound
@@ -60,7 +59,7 @@ class Pending:
         """
         response = self.response()
         try:
-            return json.loads(response.body) if response.body.strip() else None
+            return loads(response.body) if response.body.strip() else None
         except ValueError as error:
             raise EngineError(
                 f"whoever answers at {self.engine.endpoint} is no Docker engine:"
@@ -97,7 +96,7 @@ def answer_error(response: _http.Response, what: str) -> EngineError:
     :returns: The error to raise.
     """
     try:
-        message = json.loads(response.body)["message"]
+        message = loads(response.body)["message"]
     except (ValueError, KeyError, TypeError):
         message = response.body.decode("utf-8", "replace")
     message = " ".join(str(message).split())[:500] or f"status {response.status}"
@@ -268,7 +267,7 @@ class Transport:
         target = f"{path}?{urlencode(dict(query))}" if query else path
         kind = "application/x-tar" if data else "application/json"
         if body is not None:
-            data = json.dumps(body).encode()
+            data = dumps(body).encode()
         logger.debug("%s %s", method, target)
         address = self.socket_path
         if address is None:
@@ -362,7 +361,7 @@ class Transport:
         except Spoiled as spoiled:
             raise spoiled.reason from None
         lines = sent.response().body.splitlines()
-        reports = [json.loads(line) for line in lines if line.strip()]
+        reports = [loads(line) for line in lines if line.strip()]
         for report in reports:
             if "error" in report:
                 message = " ".join(str(report["error"]).split())[:500]

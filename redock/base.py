@@ -105,7 +105,7 @@ def wanted_base(base: str | None) -> str | None:
     name, colon, tag = wanted.rpartition(":")
     if not colon or "/" in tag:
         name, tag = wanted, "latest"
-    if not REPOSITORY.fullmatch(name) or not TAG.fullmatch(tag):
+    if not REPOSITORY.fits(name) or not TAG.fits(tag):
         raise InvalidName(
             f"invalid base image {shown(wanted)}: write NAME:TAG, for instance {DEFAULT_BASE}"
         )

@@ -9,7 +9,6 @@ standard error.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 import redock
@@ -19,10 +18,14 @@ from redock.errors import RedockError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Sequence
     from types import FrameType
 
     from redock._arguments import Parser
+else:
+    # What the module signal adds, enumerations, takes longer to load than a list of machines.
+    import _signal as signal
 
 __all__ = ["main"]
 

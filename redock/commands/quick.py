@@ -77,9 +77,9 @@ def print_machines(
         return 0
     machines = _listing.list_machines(everybody=everybody, size=size)
     if json:
-        from json import dumps
+        from redock._json_text import indented
 
-        print(dumps([machine.as_dict() for machine in machines], indent=2))
+        sys.stdout.write(f"{indented([machine.as_dict() for machine in machines])}\n")
     elif names:
         sys.stdout.write("".join(f"{machine.name}\n" for machine in machines))
     else:

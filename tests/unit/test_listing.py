@@ -272,6 +272,19 @@ def test_a_list_takes_no_parser_and_no_logging(engine: Callable[..., Server]) ->
     loaded = set(run_python("-c", program, DOCKER_HOST=server.url).stderr.split())
     assert "redock._listing" in loaded
     assert not loaded & {"argparse", "logging", "urllib.parse", "dataclasses", "docker"}
+    # Small ones, which together took longer than the list.
+    assert not loaded & {"re", "json", "signal", "enum", "contextlib", "functools", "collections"}
+
+
+def test_a_machine_is_listed_once(engine: Callable[..., Server]) -> None:
+    # Somebody was interrupted while it got another disk, and a container is linked to it.
+    waiting = machine("me:web", Id="next", Names=["/redock.next.1"])
+    engine(machine("me:web", Id="it", Names=["/redock-me..web", "/other/web"]), waiting)
+    assert [each.id for each in list_machines()] == ["it"]
+    assert [each.id for each in list_machines(everybody=True)] == ["it"]
+    # What was to take its place is it when that has gone.
+    engine(waiting)
+    assert [each.name for each in list_machines()] == ["me:web"]
 
 
 def test_an_absent_engine_is_one_line() -> None:

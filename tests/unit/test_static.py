@@ -35,6 +35,7 @@ GROUND_UP = [
     "_process",
     "_progress",
     "_parallel",
+    "_json_text",
     "_http",
     "_endpoint",
     "_names",
