@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from redock import _connection, _ssh
+from redock import _keeper, _ssh
 from redock._process import run
 from redock._result import Result, quote
 from redock.errors import (
@@ -214,7 +214,7 @@ class Line:
             if attempt == 2 or self.state() != "running":
                 break
             # The keeper of the connection has ended: a new one takes its place.
-            _connection.close_connection(self.instance)
+            _keeper.close_connection(self.instance)
         raise ConnectionFailed(
             f"{self.title} is {self.state()}:"
             f" {last_lines(result.stderr, 1) or 'its SSH server did not answer'}",

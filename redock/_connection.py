@@ -1,18 +1,14 @@
 """
-Getting through to a machine: its greeting, the first login, the shared connection.
+Getting through to a machine: its greeting, and the first login, which others then share.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import socket
-import struct
 import subprocess
 
-from redock._files import remove_file
 from redock._process import Deadline, missing_program
-from redock._ssh import HostEntry, config_file, control_path
+from redock._ssh import HostEntry, config_file
 from redock.errors import HostKeyMismatch, RedockError, SecureShellTimeout, last_lines
 
 TYPE_CHECKING = False
@@ -21,20 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KeyRefused",
-    "begin_close",
-    "close_connection",
-    "is_shared",
     "open_connection",
     "wait_for_banner",
 ]
-
-#: The numbers of OpenSSH's PROTOCOL.mux.
-MUX_HELLO, MUX_VERSION, MUX_TERMINATE = 0x00000001, 4, 0x10000005
-MUX_ALIVE_CHECK, MUX_ALIVE = 0x10000004, 0x80000005
-#: Seconds the keeper of a shared connection may need to say that it is there.
-ALIVE_PATIENCE = 2.0
-#: Seconds the keeper of a shared connection may need to end it.
-CLOSE_PATIENCE = 5.0
 
 
 class KeyRefused(RedockError):
@@ -145,80 +130,3 @@ def login_failed(entry: HostEntry, deadline: Deadline, message: str) -> str:
     """
     detail = f": {last_lines(message, 1)}" if message else ""
     return f"logging into {entry.alias} did not work within {deadline.seconds:g} seconds{detail}"
-
-
-def is_shared(instance: str) -> bool:
-    """
-    Check whether there is a shared connection to a container.
-
-    What ``ssh -O check`` asks, without the time it takes to start a program:
-    OpenSSH's PROTOCOL.mux, section 5.
-
-    :param instance: The id of the container.
-    :returns: True when its keeper answers.
-    """
-    path = control_path(instance)
-    if path is None or not os.path.exists(path):
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as keeper:
-        keeper.settimeout(ALIVE_PATIENCE)
-        try:
-            keeper.connect(path)
-            keeper.sendall(struct.pack(">III", 8, MUX_HELLO, MUX_VERSION))
-            keeper.sendall(struct.pack(">III", 8, MUX_ALIVE_CHECK, 0))
-            with keeper.makefile("rb") as answers:
-                # Its hello comes first.
-                for _ in range(2):
-                    (size,) = struct.unpack(">I", answers.read(4))
-                    kind = answers.read(min(size, 1024))[:4]
-                    if kind == struct.pack(">I", MUX_ALIVE):
-                        return True
-        except (OSError, struct.error):
-            # Nobody keeps it any more.
-            pass
-    return False
-
-
-def begin_close(instance: str) -> socket.socket | None:
-    """
-    Tell the shared connection to a container to end, without waiting for it.
-
-    What ``ssh -O exit`` says, without the time it takes to start a program
-    while the engine is busy: OpenSSH's PROTOCOL.mux, sections 1 and 7.
-
-    :param instance: The id of the container.
-    :returns: The connection to its keeper, None when there is no shared connection.
-    """
-    path = control_path(instance)
-    if path is None:
-        return None
-    keeper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    keeper.settimeout(CLOSE_PATIENCE)
-    try:
-        keeper.connect(path)
-        keeper.sendall(struct.pack(">III", 8, MUX_HELLO, MUX_VERSION))
-        keeper.sendall(struct.pack(">III", 8, MUX_TERMINATE, 0))
-    except OSError:
-        # Nobody keeps it any more, or it is ending by itself.
-        keeper.close()
-        return None
-    return keeper
-
-
-def close_connection(instance: str, begun: socket.socket | None = None) -> None:
-    """
-    End the shared connection to a container, before the container goes.
-
-    :param instance: The id of the container.
-    :param begun: What :func:`begin_close` returned, when that was called.
-    """
-    keeper = begun or begin_close(instance)
-    if keeper is not None:
-        deadline = Deadline(CLOSE_PATIENCE)
-        with keeper, contextlib.suppress(OSError):
-            # It hangs up when it has ended.
-            while keeper.recv(512) and not deadline.passed:
-                pass
-    path = control_path(instance)
-    if path is not None:
-        remove_file(path)

@@ -8,20 +8,20 @@ replaced, because a replaced lock file lets two processes in.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
-import logging
 import os
 import stat
 import time
 
+from redock._log import LateLogger
 from redock._process import Deadline
 from redock.errors import LockTimeout, RedockError, SettingsError, StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
 __all__ = [
@@ -38,7 +38,7 @@ __all__ = [
     "write_fully",
 ]
 
-logger = logging.getLogger(__name__)
+logger = LateLogger(__name__)
 
 #: The environment variable that moves everything redock writes for itself.
 HOME_VARIABLE = "REDOCK_HOME"
@@ -193,8 +193,10 @@ def make_directories(directory: str) -> None:
     parent = os.path.dirname(directory)
     if parent != directory:
         make_directories(parent)
+    from contextlib import suppress
+
     # Another process may be faster.
-    with contextlib.suppress(FileExistsError):
+    with suppress(FileExistsError):
         os.mkdir(directory, 0o700)
         os.chmod(directory, 0o700)
 
@@ -247,8 +249,9 @@ def atomic_write(
         write_fully(handle, contents)
 
 
-@contextlib.contextmanager
-def replacing(path: str, mode: int = 0o600, owner: tuple[int, int] | None = None) -> Iterator[int]:
+def replacing(
+    path: str, mode: int = 0o600, owner: tuple[int, int] | None = None
+) -> AbstractContextManager[int]:
     """
     Write a file in pieces so that readers, and a crash, see the old contents or the new.
 
@@ -260,6 +263,21 @@ def replacing(path: str, mode: int = 0o600, owner: tuple[int, int] | None = None
     :param owner: The user and group id the file is to have (default: those of the process).
     :returns: A context manager, which gives a descriptor to write to.
     :raises StateError: The disk is full or the directory cannot be written; the old file is intact.
+    """
+    from contextlib import contextmanager
+
+    return contextmanager(replace)(path, mode, owner)
+
+
+def replace(path: str, mode: int, owner: tuple[int, int] | None) -> Iterator[int]:
+    """
+    Do what :func:`replacing` does.
+
+    :param path: The pathname to write.
+    :param mode: The permissions.
+    :param owner: The user and group id the file is to have, None for those of the process.
+    :returns: Yields the descriptor, once.
+    :raises StateError: It cannot be written.
     """
     directory, name = os.path.split(path)
     temporary = os.path.join(

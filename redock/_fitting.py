@@ -12,7 +12,7 @@ import logging
 import os
 from typing import cast
 
-from redock import _connection, _identity, _machines, _recipe, _remembered
+from redock import _identity, _keeper, _machines, _recipe, _remembered
 from redock._engine import KIND, label
 from redock._settings import OPTIONS, as_options, configured
 from redock.errors import EngineError, InvalidArgument, PortUnavailable, RedockError
@@ -311,7 +311,7 @@ class Fitting:
         logger.info("Making a new container for %s", name)
         self._container._remember(machine)
         self._container.public_key = _identity.recall_public_key(engine, machine)
-        _connection.close_connection(machine.instance)
+        _keeper.close_connection(machine.instance)
         if machine.state == "paused":
             engine.pause(machine.id, resume=True)
         engine.begin_stop(machine.id, STOP_PATIENCE).result()

@@ -9,12 +9,10 @@ symbolic link. Taking the line out restores the file.
 from __future__ import annotations
 
 import errno
-import json
-import logging
 import os
 import stat
 
-from redock import _dotdee, _ssh
+from redock import _ssh
 from redock._files import (
     Lock,
     atomic_write,
@@ -24,6 +22,8 @@ from redock._files import (
     remove_file,
     user_home,
 )
+from redock._json_text import dumps, loads
+from redock._log import LateLogger
 from redock._settings import setting
 from redock.errors import AliasTaken, RedockError, SSHConfigConflict, StateError
 
@@ -41,7 +41,7 @@ __all__ = [
     "remove",
 ]
 
-logger = logging.getLogger(__name__)
+logger = LateLogger(__name__)
 
 COMMENT = (
     "# Added by redock, for ssh to find its machines; 'redock ssh-config remove' takes it out."
@@ -225,6 +225,8 @@ def remove_fragment(fragment: str) -> None:
     kept = read_bytes(fragment)
     remove_file(fragment)
     try:
+        from redock import _dotdee
+
         _dotdee.assemble(config, directory, force=False)
     except SSHConfigConflict:
         atomic_write(fragment, kept or b"")
@@ -304,6 +306,8 @@ def install_fragment(contents: bytes) -> None:
     except OSError as error:
         raise SSHConfigConflict(f"cannot write {config}: {error.strerror}") from error
     try:
+        from redock import _dotdee
+
         _dotdee.assemble(config, directory, force=False)
     except SSHConfigConflict:
         remove_file(fragment)
@@ -330,7 +334,7 @@ def adopt_config(contents: bytes) -> None:
             " set ssh_config to 'include'"
         )
     ensure_directory(path_in_home("ssh"))
-    atomic_write(created_file(), json.dumps({"adopted": True}).encode())
+    atomic_write(created_file(), dumps({"adopted": True}).encode())
     ensure_directory(directory)
     if contents:
         atomic_write(local, contents)
@@ -384,7 +388,7 @@ def prepare_place(path: str) -> tuple[int, tuple[int, int] | None]:
     except FileNotFoundError:
         directory = os.path.dirname(path)
         missing = not os.path.isdir(directory)
-        atomic_write(created_file(), json.dumps({"file": True, "directory": missing}).encode())
+        atomic_write(created_file(), dumps({"file": True, "directory": missing}).encode())
         ensure_directory(directory)
         return 0o600, None
     check_writable(path)
@@ -444,7 +448,7 @@ def read_created() -> dict[str, bool]:
     :returns: ``file`` and ``directory``; empty when nothing was created.
     """
     try:
-        loaded = json.loads(read_bytes(created_file()) or b"{}")
+        loaded = loads(read_bytes(created_file()) or b"{}")
     except ValueError:
         return {}
     return loaded if isinstance(loaded, dict) else {}

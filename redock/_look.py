@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from redock import _connection, _include, _listing, _logs, _machines, _usage
+from redock import _include, _keeper, _listing, _logs, _machines, _usage
 from redock._engine import label
 from redock._process import quote
 from redock.errors import (
@@ -128,7 +128,7 @@ class Look:
             image=described["Image"],
             options=read_options(marks.get(label("options"), "")),
             changes=count_changes(container, machine),
-            connected=_connection.is_shared(machine.instance),
+            connected=_keeper.is_shared(machine.instance),
             instance=machine.instance,
             version=marks.get(label("version"), ""),
         )

@@ -9,7 +9,7 @@ import logging
 import math
 from typing import cast
 
-from redock import _connection
+from redock import _keeper
 from redock.errors import EngineError, NoContainerRunning, NotFound, RedockError
 
 TYPE_CHECKING = False
@@ -93,7 +93,7 @@ class Power:
                 logger.info("%s is stopped already", machine.name)
                 return
             # Whoever uses the connection should hear of the end, not wait for an answer.
-            closing = _connection.begin_close(machine.instance)
+            closing = _keeper.begin_close(machine.instance)
             try:
                 if machine.state == "paused":
                     # Who is frozen cannot be asked to end.
@@ -101,7 +101,7 @@ class Power:
                 with hurried(container.engine, machine.id):
                     container.engine.begin_stop(machine.id, math.ceil(timeout)).result()
             finally:
-                _connection.close_connection(machine.instance, closing)
+                _keeper.close_connection(machine.instance, closing)
             logger.info("Stopped %s", machine.name)
 
     def restart(self, timeout: float = 10) -> None:

@@ -7,21 +7,21 @@ monotonic clock, so that a step of the wall clock neither ends nor extends it.
 
 from __future__ import annotations
 
-import logging
 import os
-import subprocess
 import time
 
+from redock._log import LateLogger
 from redock._result import Result, quote
 from redock.errors import ExternalCommandFailed, RedockError, Timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["Deadline", "Result", "quote", "run", "wait_until"]
 
-logger = logging.getLogger(__name__)
+logger = LateLogger(__name__)
 
 
 class Deadline:
@@ -80,6 +80,8 @@ def run(
     :raises Timeout: The command did not end in time; it was killed.
     :raises RedockError: There is no such program.
     """
+    import subprocess
+
     logger.debug("Running %s", Quoted(command))
     started = time.monotonic()
     try:

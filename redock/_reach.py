@@ -8,7 +8,7 @@ import io
 import os
 from typing import cast
 
-from redock import _connection, _ssh
+from redock import _connection, _keeper, _ssh
 from redock._process import Deadline, wait_until
 from redock.errors import ExternalCommandFailed, InvalidArgument, NotFound, RedockError, Timeout
 
@@ -72,7 +72,7 @@ class Reach:
         :param machine: The machine, which runs.
         """
         known = _ssh.instance_of(machine.name) == machine.instance
-        if not (known and _connection.is_shared(machine.instance)):
+        if not (known and _keeper.is_shared(machine.instance)):
             self._container.start()
 
     # Commands.

@@ -13,9 +13,13 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from typing import NoReturn
 
     from redock._engine import Engine
+else:
+    # As in redock.cli: not the enumerations.
+    import _signal as signal
 
 __all__ = ["become", "become_if_warm", "become_session", "find_warm"]
 
@@ -27,8 +31,6 @@ def become(command: list[str]) -> NoReturn:
     :param command: The program and its arguments.
     :raises RedockError: It is not installed.
     """
-    import signal
-
     # Python ignores it, and whoever is started inherits that.
     before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.stdout.flush()
@@ -95,9 +97,9 @@ def find_warm(engine: Engine, name: str) -> str | None:
     :param name: The name of its image, ``REPOSITORY:TAG``.
     :returns: Its alias; None when there is more to do first.
     """
-    from redock import _connection, _machines, _ssh
+    from redock import _keeper, _machines, _ssh
 
     for machine in _machines.find_machines(engine, name):
         if machine.state == "running" and _ssh.instance_of(name) == machine.instance:
-            return machine.alias if _connection.is_shared(machine.instance) else None
+            return machine.alias if _keeper.is_shared(machine.instance) else None
     return None

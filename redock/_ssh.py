@@ -8,11 +8,8 @@ ssh_config(5) and sshd(8).
 
 from __future__ import annotations
 
-import logging
 import os
-import subprocess
 
-from redock import _dotdee
 from redock._files import (
     Lock,
     atomic_write,
@@ -23,6 +20,7 @@ from redock._files import (
     remove_file,
     user_home,
 )
+from redock._log import LateLogger
 from redock._process import missing_program
 from redock.errors import (
     SSHConfigConflict,
@@ -32,6 +30,7 @@ from redock.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Mapping
 
 __all__ = [
@@ -47,7 +46,7 @@ __all__ = [
     "ssh_quote",
 ]
 
-logger = logging.getLogger(__name__)
+logger = LateLogger(__name__)
 
 #: What ssh adds to the path of a control socket, and what fits into a socket address (unix(7)).
 LONGEST_CONTROL_PATH = 107 - 17
@@ -150,6 +149,8 @@ class HostKey:
     """
 
     def __init__(self) -> None:
+        import subprocess
+
         self.directory = path_in_home("ssh", f".new-{os.getpid()}-{os.urandom(8).hex()}")
         ensure_directory(self.directory)
         self.path = os.path.join(self.directory, "key")
@@ -172,6 +173,8 @@ class HostKey:
         :returns: The private and the public key.
         :raises StateError: It could not be made.
         """
+        import subprocess
+
         try:
             _, stderr = self.process.communicate(timeout=30)
             private, public = read_bytes(self.path), read_bytes(self.path + ".pub")
@@ -374,6 +377,8 @@ def assemble() -> None:
     for name in ("config.d", "known_hosts.d"):
         collect_strays(path_in_home("ssh", name))
     collect_orphans()
+    from redock import _dotdee
+
     _dotdee.assemble(config_file(), path_in_home("ssh", "config.d"), force=True)
 
 
@@ -461,6 +466,8 @@ def begin_options(alias: str, config: str | None = None) -> subprocess.Popen[byt
     :param config: The configuration file (default: the user's).
     :returns: The process that asks; None when there is no ``ssh``.
     """
+    import subprocess
+
     command = ["ssh", "-G", *(["-F", config] if config else []), alias]
     try:
         return subprocess.Popen(
@@ -481,6 +488,8 @@ def finish_options(process: subprocess.Popen[bytes], timeout: float = 5.0) -> di
     :param timeout: Seconds; the user's configuration may run commands (``Match exec``).
     :returns: The options, names in lower case; empty when ssh cannot tell.
     """
+    import subprocess
+
     try:
         output, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:

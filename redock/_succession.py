@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 
-from redock import _connection, _identity, _machines
+from redock import _connection, _identity, _keeper, _machines
 from redock._history import History
 from redock._machines import Machine
 from redock._names import container_name
@@ -95,7 +95,7 @@ class Succession(History):
         logger.info("Starting %s with the other disk", machine.name)
         try:
             self._join_networks(described, made)
-            _connection.close_connection(machine.instance)
+            _keeper.close_connection(machine.instance)
             self._end(machine)
             self._start_soon(made)
             container.session.container_id = made
@@ -103,7 +103,7 @@ class Succession(History):
             self._log_in_anew(machine)
         except BaseException:
             logger.warning("%s did not come up with that disk, going back", machine.name)
-            _connection.close_connection(machine.instance)
+            _keeper.close_connection(machine.instance)
             engine.remove_container(made)
             container._remember(machine)
             if machine.running:

@@ -13,7 +13,7 @@ import os
 import time
 from functools import partial
 
-from redock import _connection, _ssh
+from redock import _keeper, _ssh
 from redock._engine import KIND, Engine, label
 from redock._files import path_in_home, remove_file
 from redock.errors import RedockError
@@ -312,7 +312,7 @@ def lost_files(survey: Survey) -> Iterator[Leftover]:
     for each in sorted(os.listdir(directory)) if os.path.isdir(directory) else ():
         path = os.path.join(directory, each)
         if each not in survey.instances and not each.startswith((".", "engine-")):
-            if _connection.is_shared(each):
+            if _keeper.is_shared(each):
                 continue
             yield Leftover(
                 "file",
@@ -329,7 +329,7 @@ def forget(name: str, instance: str) -> None:
     :param name: The name of its image.
     :param instance: The id of the container.
     """
-    _connection.close_connection(instance)
+    _keeper.close_connection(instance)
     _ssh.remove(name, instance)
     with Config() as state:
         state["containers"].pop(name, None)

@@ -19,7 +19,7 @@ import logging
 import os
 
 import redock
-from redock import _connection, _identity, _include, _machines, _recipe, _ssh
+from redock import _connection, _identity, _include, _keeper, _machines, _recipe, _ssh
 from redock._access import Access
 from redock._engine import KIND, label
 from redock._fitting import Fitting
@@ -524,7 +524,7 @@ class Container(Transfer, Look, Reach, Power, Fitting, Access):
             self._remember(machine)
             for leftover in machine.successors:
                 self.engine.remove_container(leftover)
-            closing = _connection.begin_close(machine.instance)
+            closing = _keeper.begin_close(machine.instance)
             killing = None
             try:
                 if machine.running:
@@ -540,7 +540,7 @@ class Container(Transfer, Look, Reach, Power, Fitting, Access):
                     # It ended, or was removed, by itself: what we wanted.
                     logger.debug("%s", error)
                 finally:
-                    _connection.close_connection(machine.instance, closing)
+                    _keeper.close_connection(machine.instance, closing)
                 self._remove_container(machine.id, machine.instance)
             self._forget_options()
             self.session.reset()
@@ -588,7 +588,7 @@ class Container(Transfer, Look, Reach, Power, Fitting, Access):
             # The volume of one that was renamed still says the name it had.
             instances -= {each.instance for each in _machines.find_machines(self.engine)}
         for instance in instances - {mine}:
-            _connection.close_connection(instance)
+            _keeper.close_connection(instance)
             try:
                 self.engine.remove_volume(_machines.volume_name(instance))
             except EngineError as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import threading
 
-from redock import _connection, _ssh
+from redock import _connection, _keeper, _ssh
 from redock._command import Line, brief, check_command, last_words
 from redock._process import Deadline
 from redock._result import Result
@@ -24,7 +24,7 @@ from redock.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
+    import _socket
     from collections.abc import Callable
     from typing import Any
 
@@ -69,7 +69,7 @@ class Contact:
         self.at: str | None = None
         #: How many packets had reached it then.
         self.baseline: int | None = None
-        self.closing: socket.socket | None = None
+        self.closing: _socket.socket | None = None
         #: Its standard input while Supervisor is to wait.
         self.stdin: Stream | None = None
         self.opening = threading.Lock()
@@ -250,7 +250,7 @@ class Contact:
 
     def disconnect(self) -> None:
         """End the shared connection."""
-        _connection.close_connection(self.place.instance)
+        _keeper.close_connection(self.place.instance)
 
     # Commands.
 

@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 
-from redock import _connection, _ssh
+from redock import _keeper, _ssh
 from redock._engine import KIND, Engine, label
 from redock._files import read_bytes
 from redock.errors import RedockError
@@ -278,7 +278,7 @@ def remove_cluster(engine: Engine, cluster: str) -> bool:
         if found.get(label("instance")):
             instances[found.get(label("name"), "")] = found[label("instance")]
     for instance in instances.values():
-        _connection.close_connection(instance)
+        _keeper.close_connection(instance)
     _ssh.remove_all(instances)
     for container in containers:
         pending.append((container["Id"], engine.begin_remove(container["Id"])))

@@ -17,7 +17,7 @@ import logging
 import time
 from functools import partial
 
-from redock import _connection, _machines, _recipe
+from redock import _connection, _keeper, _machines, _recipe
 from redock._engine import KIND, label
 from redock._parallel import call_all
 from redock._process import Deadline
@@ -305,7 +305,7 @@ def restore(
         if full or not is_clean(node, snapshot, states[node.name])
     }
     for node in changed.values():
-        node.closing = _connection.begin_close(node.place.instance)
+        node.closing = _keeper.begin_close(node.place.instance)
     try:
         old = call_all(changed, lambda node: swap(cluster, node, snapshot), max(1, len(changed)))
         deadline = Deadline(cluster.timeout)
@@ -392,5 +392,5 @@ def end(cluster: Cluster, node: Node) -> None:
             if state in ("running", "paused", "restarting"):
                 raise
         break
-    _connection.close_connection(node.place.instance, node.closing)
+    _keeper.close_connection(node.place.instance, node.closing)
     node.closing = None

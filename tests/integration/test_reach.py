@@ -25,7 +25,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from redock import _connection, _forward, _ssh
+from redock import _forward, _keeper, _ssh
 from redock._engine import Engine
 from redock._machines import find_machines
 from redock.api import Container, NoContainerRunning
@@ -70,11 +70,22 @@ def test_exit_statuses_are_passed_through(machine: Container, status: int) -> No
     assert machine.exec(f"exit {status}").returncode == status
 
 
+def test_a_session_loads_next_to_nothing(machine: Container) -> None:
+    program = f"from redock import cli; cli.main(['ssh', {machine.image.name!r}, 'true'])"
+    machine.run("true")
+    done = command(sys.executable, "-X", "importtime", "-c", program)
+    assert done.returncode == 0
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "redock._keeper" in loaded
+    # They took longer than all the rest of what stands between the user and ssh.
+    assert not loaded & {"argparse", "contextlib", "enum", "json", "logging", "re", "subprocess"}
+
+
 def test_the_status_of_ssh_itself_is_255(container: Container) -> None:
     # The SSH server has gone for good, and the shared connection with it.
     container.exec("supervisorctl", "stop", "sshd", check=True)
     container.exec("pkill", "-x", "sshd")
-    wait_for(lambda: not _connection.is_shared(container.session.instance or ""))
+    wait_for(lambda: not _keeper.is_shared(container.session.instance or ""))
     assert ssh(container.ssh_alias, "true").returncode == 255
     done = redock("exec", container.image.name, "--", "echo still here; exit 7")
     assert (done.returncode, done.stdout) == (7, "still here\n")

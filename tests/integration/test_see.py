@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from redock import __version__, _machines, api
-from redock._connection import close_connection
 from redock._engine import Engine
+from redock._keeper import close_connection
 from redock._listing import FIELDS
 from redock._look import FIELDS as STATUS_FIELDS
 from redock._parallel import call_all

@@ -10,14 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from redock import _connection
-from redock._connection import (
-    KeyRefused,
-    begin_close,
-    close_connection,
-    open_connection,
-    wait_for_banner,
-)
+from redock import _keeper
+from redock._connection import KeyRefused, open_connection, wait_for_banner
+from redock._keeper import begin_close, close_connection
 from redock._process import Deadline
 from redock._ssh import HostEntry, control_path
 from redock.errors import ContainerDied, HostKeyMismatch, RedockError, SecureShellTimeout
@@ -211,7 +206,7 @@ def test_a_shared_connection_is_told_to_end_and_its_socket_removed(
 def test_a_keeper_that_hangs_is_not_waited_for_long(
     keeper: Callable[[bool], list[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_connection, "CLOSE_PATIENCE", 0.05)
+    monkeypatch.setattr(_keeper, "CLOSE_PATIENCE", 0.05)
     keeper(False)
     begun = begin_close(ENTRY.instance)
     assert begun is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 from pathlib import Path
 
 import pytest
@@ -325,6 +326,25 @@ def test_a_slug_is_lower_case_words(text: str) -> None:
 
 def test_the_slug_of_the_manual() -> None:
     assert slug("Some Random Text!") == "some-random-text"
+
+
+@given(st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True))
+@example("a" * 63)
+@example("0--9")
+def test_what_needs_no_look_at_the_grammar_is_in_all_of_it(text: str) -> None:
+    for pattern in (REPOSITORY, TAG, _names.USER, _names.LABEL, _names.SSH_ALIAS):
+        assert re.fullmatch(pattern.expression, text, re.ASCII)
+        assert pattern.fits(text)
+
+
+@given(st.text("ab0-:/._A", max_size=70))
+@example("-a")
+@example("a-")
+@example("a" * 64)
+@example("")
+def test_a_pattern_is_what_its_expression_says(text: str) -> None:
+    for pattern in (REPOSITORY, TAG, _names.USER, _names.LABEL, _names.SSH_ALIAS):
+        assert pattern.fits(text) is bool(re.fullmatch(pattern.expression, text, re.ASCII))
 
 
 @given(st.text())

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redock import _archive, _connection, _copy, _editor, _forward, _session, _ssh, cli
+from redock import _archive, _copy, _editor, _forward, _keeper, _session, _ssh, cli
 from redock._command import remote_text, words_of
 from redock._copy import landing, split_place
 from redock._forward import Ports, parse_ports
@@ -112,11 +112,11 @@ def test_a_machine_that_is_not_up_is_brought_up_first(
 def test_a_shared_connection_answers_or_is_not_there(redock_home: Path) -> None:
     path = _ssh.control_path("abc")
     assert path is not None
-    assert not _connection.is_shared("abc")
+    assert not _keeper.is_shared("abc")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(path)
         # Somebody who was killed left the socket behind.
-        assert not _connection.is_shared("abc")
+        assert not _keeper.is_shared("abc")
 
 
 # Places.

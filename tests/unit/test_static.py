@@ -58,6 +58,7 @@ GROUND_UP = [
     "_dotdee",
     "_ssh",
     "_remembered",
+    "_keeper",
     "_connection",
     "_command",
     "_copy",
