@@ -28,6 +28,7 @@ __all__ = [
 
 __version__ = "1.0.0.dev0"
 
+#: The modules of what can be imported from here.
 HOMES = {
     "Bootstrap": "bootstrap",
     "Cluster": "cluster",

@@ -108,14 +108,13 @@ class Look:
         container = self._container
         machine = self._existing()
         engine = container.engine
-        pending = engine.begin_images({"label": [_listing.COMMITTED]})
         described = engine.inspect_container(machine.id, size=True)
         listed = engine.containers({"id": [machine.id]})
         if not listed:
             raise NotFound(f"the machine {machine.name} was removed this moment", 404)
         summary = {**listed[0], "SizeRw": described.get("SizeRw")}
         known = _listing.describe(_machines.Machine(summary), summary)
-        commits = _listing.count_commits(pending.result() or ())
+        commits = _listing.count_commits(engine.images({"label": [_listing.COMMITTED]}))
         memory = _usage.find_memory(engine, machine.id) if machine.running else None
         state, marks = described["State"], described["Config"]["Labels"]
         return MachineStatus(

@@ -17,7 +17,7 @@ from redock.errors import DockerUnavailable, EngineError, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any, Self
 
     import docker
@@ -367,6 +367,41 @@ class Transport:
                 message = " ".join(str(report["error"]).split())[:500]
                 raise EngineError(f"the engine could not {what}: {printable(message)}")
         return reports
+
+    def stream(
+        self, target: str, what: str, body: object, with_sdk: Callable[[], Any]
+    ) -> _http.Stream:
+        """
+        Make a request that turns into a stream.
+
+        :param target: The path and query.
+        :param what: What is asked, for messages.
+        :param body: An object to send as JSON, None for nothing.
+        :param with_sdk: Makes the same request where the engine is not on a local socket.
+        :returns: The stream; the caller closes it.
+        :raises NotFound: The engine knows no such object.
+        :raises EngineError: The engine refused or failed the request.
+        :raises DockerUnavailable: No engine answers.
+        """
+        address = self.socket_path
+        if address is None:
+            from redock import _sdk
+
+            try:
+                connection = with_sdk()
+            except _sdk.failures() as error:
+                raise EngineError(f"the engine could not {what}: {error}") from error
+            return _http.Stream(getattr(connection, "_sock", connection))
+        data = b"" if body is None else dumps(body).encode()
+        try:
+            request = _http.Request(
+                address, "POST", target, data, timeout=_http.PATIENCE, upgrade=True
+            )
+            return request.hijack()
+        except _http.Refused as refusal:
+            raise answer_error(refusal.response, what) from refusal
+        except OSError as error:
+            raise self.connection_error(error, what) from error
 
     def connection_error(self, error: OSError, what: str) -> DockerUnavailable | EngineError:
         """

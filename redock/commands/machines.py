@@ -175,7 +175,7 @@ def commit(options: argparse.Namespace) -> int:
     :param options: The command line.
     :returns: The exit status.
     """
-    from redock._engine import finish
+    from redock._unfinished import finish
 
     def save(container: Container) -> None:
         container.commit(options.message, options.author, squash=options.squash)

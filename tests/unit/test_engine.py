@@ -19,9 +19,10 @@ import urllib3.exceptions
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redock import _engine, _http
+from redock import _containers, _http
+from redock._containers import short
 from redock._endpoint import Endpoint
-from redock._engine import Engine, label, short
+from redock._engine import Engine, label
 from redock._printed import demultiplex, printable
 from redock._sdk import connect, failures
 from redock.errors import DockerUnavailable, EngineError, NotFound, RedockError
@@ -487,9 +488,18 @@ def test_a_container_that_is_busy_is_frozen_at_a_better_moment(
     engine = engine_at(serve(reply_next).path)
     engine.pause("web")
     assert answers == []
-    monkeypatch.setattr(_engine, "FREEZING", 0.15)
+    monkeypatch.setattr(_containers, "FREEZING", 0.15)
     with pytest.raises(EngineError, match="unable to freeze"):
         engine.pause("web")
+
+
+def test_where_nothing_can_be_frozen_it_says_what_to_do_instead(serve: Serve) -> None:
+    cannot = {"message": "can not pause containers on rootless containers with cgroup V1"}
+    engine = engine_at(serve(reply(answer(500, cannot))).path)
+    with pytest.raises(EngineError, match="'redock stop' keeps its disk") as caught:
+        engine.pause("web")
+    complaint(caught.value)
+    assert caught.value.status == 500
 
 
 # What is too large to be kept.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +13,8 @@ from redock._listing import FIELDS
 from redock._look import MachineStatus, read_options
 from redock.api import Container
 from redock.commands.see import in_words
-from redock.errors import InvalidArgument
+from redock.errors import InvalidArgument, NotFound
+from tests.unit.conftest import Server
 
 VALUES: dict[str, Any] = {
     **dict.fromkeys(FIELDS, ""),
@@ -52,6 +56,34 @@ def test_options_are_read_from_a_label_that_anybody_may_have_written(
     text: str, expected: dict[str, Any]
 ) -> None:
     assert read_options(text) == expected
+
+
+def test_a_machine_that_is_removed_meanwhile_is_one_line(
+    serve: Callable[[Callable[[socket.socket, bytes], None]], Server],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels = {"io.redock.kind": "container", "io.redock.name": "me:web", "io.redock.instance": "1"}
+    there = {
+        "Id": "it",
+        "Names": ["/redock-me..web"],
+        "Labels": labels,
+        "State": "running",
+        "Mounts": [{"Destination": "/etc/redock/ssh", "Name": "redock-1"}],
+    }
+
+    def answer(connection: socket.socket, request: bytes) -> None:
+        found: object = []
+        if request.startswith(b"GET /containers/it/json"):
+            found = {"Id": "it"}
+        elif b"kind" in request:
+            found = [there]
+        body = json.dumps(found).encode()
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        connection.close()
+
+    monkeypatch.setenv("DOCKER_HOST", serve(answer).url)
+    with pytest.raises(NotFound, match="me:web was removed this moment"):
+        Container("me:web").status()
 
 
 def test_everything_is_said_in_words() -> None:

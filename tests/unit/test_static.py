@@ -52,6 +52,8 @@ GROUND_UP = [
     "_printed",
     "_sdk",
     "_transport",
+    "_unfinished",
+    "_containers",
     "_engine",
     "_exec",
     "_dial",
