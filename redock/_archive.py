@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Unpacked",
+    "beginning",
     "complete",
     "contents",
     "file_contents",
@@ -261,6 +262,30 @@ def complete(pieces: Iterable[bytes]) -> Iterator[bytes]:
                 yield piece
 
     return again()
+
+
+def beginning(pieces: Iterator[bytes], enough: int) -> tuple[bytes, Iterator[bytes] | None]:
+    """
+    Find out whether a stream is a short one.
+
+    :param pieces: The stream.
+    :param enough: How many bytes are not short any more.
+    :returns: All of it and None, or nothing and the stream as it was.
+    """
+    first = []
+    for piece in pieces:
+        first.append(piece)
+        enough -= len(piece)
+        if enough < 0:
+            break
+    else:
+        return b"".join(first), None
+
+    def again() -> Iterator[bytes]:
+        yield from first
+        yield from pieces
+
+    return b"", again()
 
 
 def wall_clock() -> float:

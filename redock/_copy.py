@@ -6,14 +6,16 @@ What goes where is decided as ``docker cp`` does, see :func:`landing`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import stat
 
 from redock import _archive
 from redock._archive import shown_path
+from redock._files import STRAY_PREFIX, STRAY_SUFFIX
 from redock._names import shown
-from redock.errors import InvalidArgument, NotFound, RedockError
+from redock.errors import InvalidArgument, NotFound, RedockError, last_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from redock._engine import Engine
+    from redock._result import Result
 
 __all__ = ["Files", "Local", "copy", "split_place"]
 
@@ -30,6 +33,31 @@ HOME = "/root"
 GO_DIRECTORY, GO_LINK = 1 << 31, 1 << 27
 #: How many symbolic links may lead to each other, see path_resolution(7).
 LONGEST_CHAIN = 40
+#: Bytes of an archive that are sent at once: the buffer of a socket takes them, see unix(7), so
+#: nobody can be interrupted in the middle.
+AT_ONCE = 128 * 1024
+#: Seconds a copy that is there may need to get its name.
+PLACING = 600.0
+#: How a copy gets its name; the names of both are the arguments. A file or a new directory:
+NAMED = 'exec mv -fT -- "$1" "$2"'
+#: A directory that goes into one of its name. Links to the copies, but for other file systems that
+#: are mounted in there; what was there is replaced file by file.
+MERGED = """
+options="-a -T --remove-destination"
+time=$(stat -c @%.9Y -- "$1")
+cp -l $options -- "$1" "$2" 2>/dev/null || cp $options -- "$1" "$2" || exit
+rm -rf -- "$1"
+touch -d "$time" -- "$2"
+"""
+#: What is in a directory, which goes into another one.
+EMPTIED = """
+cd -- "$1" || exit
+set -- "$1" "$2" -a --remove-destination -t "$2"
+from=$1; shift 2
+find . -mindepth 1 -maxdepth 1 -exec cp -l "$@" -- {} + 2>/dev/null ||
+    find . -mindepth 1 -maxdepth 1 -exec cp "$@" -- {} + || exit
+rm -rf -- "$from"
+"""
 
 
 def split_place(text: str) -> tuple[str | None, str]:
@@ -87,12 +115,14 @@ class Files:
     :param engine: The engine.
     :param container: The id of the container.
     :param title: What to call it in messages.
+    :param running: Whether programs can be started in it.
     """
 
-    def __init__(self, engine: Engine, container: str, title: str) -> None:
+    def __init__(self, engine: Engine, container: str, title: str, running: bool) -> None:
         self.engine = engine
         self.container = container
         self.title = title
+        self.running = running
 
     def resolve(self, path: str) -> tuple[str, str | None]:
         """
@@ -156,6 +186,10 @@ class Files:
         """
         Put a file or directory into it.
 
+        An engine unpacks what it gets as it comes. So what is more than it gets at once is unpacked
+        under another name, and has its own when all of it is there. For that a program has to be
+        started in the machine; in one that does not run an interrupt leaves a part.
+
         :param target: Where it was asked to go.
         :param name: Its last name; ``.`` for what is in a directory.
         :param directory: It is a directory.
@@ -166,7 +200,60 @@ class Files:
             place += "/"
         parent, called = landing(place, name, directory, self.kind)
         parent, _ = self.resolve(parent)
-        self.engine.put_archive(self.container, parent, pack(called))
+        final = posixpath.join(parent, called)
+        found = self.engine.stat_path(self.container, final)
+        merging = found is not None and bool(int(found["mode"]) & GO_DIRECTORY)
+        if found is not None and merging != directory:
+            what = "is a directory" if merging else "is no directory"
+            raise RedockError(f"{self.title}: {shown_path(final)} {what} and is in the way")
+        stray = f"{STRAY_PREFIX}{os.urandom(6).hex()}{STRAY_SUFFIX}"
+        head, more = _archive.beginning(pack(stray), AT_ONCE)
+        if more is None:
+            whole = b"".join(_archive.repack([head], called))
+            self.engine.put_archive(self.container, parent, whole)
+        elif self.running:
+            script = (MERGED if called else EMPTIED) if merging else NAMED
+            # Where it is to end there may be another file system.
+            beside = final if merging else parent
+            self.put_aside(beside, stray, more, script, final)
+        else:
+            self.engine.put_archive(self.container, parent, _archive.repack(more, called))
+
+    def put_aside(
+        self, directory: str, stray: str, archive: Iterator[bytes], script: str, final: str
+    ) -> None:
+        """
+        Unpack something under a name of ours, and give it its own when all of it is there.
+
+        :param directory: Where to unpack.
+        :param stray: Our name; an interrupt leaves nothing under it either.
+        :param archive: The archive.
+        :param script: Gives it its name.
+        :param final: That name.
+        """
+        path = posixpath.join(directory, stray)
+        try:
+            self.engine.put_archive(self.container, directory, archive)
+            done = self.run("sh", "-c", script, "sh", path, final)
+            if not done:
+                reason = last_lines(done.stderr, 1) or f"status {done.returncode}"
+                raise RedockError(f"{self.title}: cannot write {shown_path(final)}: {reason}")
+        except BaseException:
+            with contextlib.suppress(RedockError):
+                self.run("rm", "-rf", "--", path)
+            raise
+
+    def run(self, *command: str) -> Result:
+        """
+        Run a program in the machine, which has to run itself.
+
+        :param command: The program and its arguments.
+        :returns: What it did.
+        :raises Timeout: It did not end in time.
+        """
+        from redock._exec import Exec, capture
+
+        return capture(Exec(self.engine, self.container, command), command, None, PLACING)
 
 
 class Local:

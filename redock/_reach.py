@@ -172,7 +172,8 @@ class Reach:
         from redock._copy import Files
 
         machine = self._container._present()
-        return Files(self._container.engine, machine.id, machine.name)
+        running = machine.state == "running"
+        return Files(self._container.engine, machine.id, machine.name, running)
 
     def copy_in(self, source: str | os.PathLike[str] | bytes | IO[bytes], target: str) -> None:
         """

@@ -25,7 +25,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from redock import _forward, _keeper, _ssh
+from redock import _copy, _forward, _keeper, _ssh
 from redock._engine import Engine
 from redock._machines import find_machines
 from redock.api import Container, NoContainerRunning
@@ -515,6 +515,111 @@ def test_an_interrupted_copy_leaves_no_half_file(machine: Container, tmp_path: P
     machine.exec("rm", "/srv/large", check=True)
 
 
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("large", "new"),
+        ("large", "old"),
+        ("-", "old"),
+        ("tree", "new"),
+        ("tree", "directory"),
+        ("tree/.", "directory"),
+    ],
+)
+def test_an_interrupted_copy_into_a_machine_leaves_what_was_there(
+    source: str, target: str, machine: Container, tmp_path: Path
+) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a").write_text("new")
+    for large in (tmp_path / "large", tmp_path / "tree" / "z"):
+        large.write_bytes(bytes(8_000_000))
+    # Stops in the middle of the large file.
+    program = (
+        "import time; from redock import _archive, cli; tally = _archive.Tally;"
+        "count = tally.count; tally.count = lambda self, piece:"
+        " self.bytes < 4e6 and count(self, piece) or time.sleep(99);"
+        f"cli.main(['cp', {source if source == '-' else str(tmp_path / source)!r},"
+        f" '{machine.image.name}:/srv/int/{target}'])"
+    )
+    machine.exec(
+        "rm -rf /srv/int && mkdir -p /srv/int/directory/tree && cd /srv/int && echo old >old"
+        " && echo old >directory/a && echo old >directory/tree/a",
+        check=True,
+    )
+    look = "cd /srv/int && find . -type f -exec head -c 9 {} + && find . -printf '%p %y %s\\n'"
+    before = machine.exec(look, check=True).stdout
+    with (tmp_path / "large").open("rb") as stdin:
+        running = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=stdin,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+        def begun() -> bool:
+            # Not through the engine: it starts nothing in a container while it unpacks there.
+            found = machine.run("find /srv/int -size +1000k -path '*/.redock-*.tmp*'").stdout
+            return len(found.splitlines()) == 1
+
+        try:
+            wait_for(begun)
+            running.send_signal(signal.SIGINT)
+            _, errors = running.communicate(timeout=PATIENCE)
+        finally:
+            running.kill()
+    assert (running.returncode, errors.count("\n")) == (130, 1), errors
+    assert machine.exec(look, check=True).stdout == before
+
+
+def test_a_copy_that_was_put_aside_is_the_same(
+    machine: Container, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in [tree, *tree.rglob("*")]:
+        os.utime(path, (1e9, 1e9), follow_symlinks=False)
+    described = []
+    for at_once in (0, 1 << 30):
+        monkeypatch.setattr(_copy, "AT_ONCE", at_once)
+        machine.exec(
+            "rm -rf /srv/same && mkdir -p /srv/same && cd /srv/same"
+            " && mkdir -m 0711 -p old/tree/sub"
+            " && mkdir inside && echo old >old/tree/run && echo old >inside/run && echo old >file"
+            " && echo kept >old/tree/kept && ln -s /etc/passwd inside/big && ln -s file link"
+            " && ln file other && touch -d @5 old old/tree inside && ln -s old led",
+            check=True,
+        )
+        machine.copy_in(tree, "/srv/same/new")
+        machine.copy_in(tree, "/srv/same/old")
+        machine.copy_in(f"{tree}/.", "/srv/same/inside")
+        machine.copy_in(tree / "run", "/srv/same/link")
+        machine.copy_in(tree / "big", "/srv/same/old/tree/sub/-dash")
+        machine.copy_in(b"contents", "/srv/same/contents")
+        machine.copy_in(tree / "sub", "/srv/same/led/")
+        look = (
+            "cd /srv/same; find . -printf '%p %y %m %n %l %u %g\\n' | sort;"
+            # Other times are those of this moment.
+            " find . ! -newermt 2002-01-01 -printf '%p %T@\\n' | sort;"
+            " find . -type f -exec md5sum {} + | sort"
+        )
+        described.append(machine.exec(look, check=True).stdout)
+    assert described[0] == described[1]
+    assert "./inside/sub/ä ö" in described[0]
+    assert described[0].count(" 1000000000.") > 20
+    assert "redock-" not in described[0]
+
+
+def test_a_large_copy_goes_into_a_machine_that_does_not_run(
+    container: Container, tree: Path, tmp_path: Path
+) -> None:
+    container.stop()
+    container.copy_in(tree, "/srv/in")
+    container.copy_in(tree, "/srv/in")
+    container.copy_in(f"{tree}/.", "/srv/in/tree/empty")
+    container.copy_out("/srv/in/tree/empty", tmp_path / "out")
+    assert {**listing(tmp_path / "out"), ".": ()} == {**listing(tree), ".": ()}
+    container.start()
+    assert container.exec("find /srv -name '.redock*'").stdout == ""
+
+
 def test_a_large_file_is_never_in_memory(machine: Container, tmp_path: Path) -> None:
     large = tmp_path / "large"
     with large.open("wb") as stream:
@@ -544,8 +649,18 @@ def test_an_engine_that_refuses_says_why(machine: Container, tmp_path: Path) -> 
     for name in ("file", "directory"):
         done = redock("cp", str(tmp_path / name), f"{machine.image.name}:/srv/way")
         assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
-        assert "the engine could not put files into" in done.stderr
+        assert "is in the way" in done.stderr
     assert machine.exec("stat -c %F /srv/way/*").stdout == "regular empty file\ndirectory\n"
+    # Deeper down it is the engine that says so, or cp.
+    machine.exec("mkdir -p /srv/deep/directory/file/x", check=True)
+    inside = tmp_path / "directory" / "file"
+    for contents in (b"small", bytes(5_000_000)):
+        inside.write_bytes(contents)
+        done = redock("cp", str(inside.parent), f"{machine.image.name}:/srv/deep")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert "directory" in done.stderr
+        found = machine.exec("cd /srv/deep; find .").stdout.split()
+        assert found == [".", "./directory", "./directory/file", "./directory/file/x"]
 
 
 def test_directories_are_synchronised_both_ways(

@@ -391,7 +391,7 @@ def test_a_place_in_a_machine_follows_links() -> None:
                 mode, target = 1 << 27, "/loop"
             return {"mode": mode, "linkTarget": target} if path != "/none" else None
 
-    files = _copy.Files(Engine(), "id", "web")  # type: ignore[arg-type]
+    files = _copy.Files(Engine(), "id", "web", True)  # type: ignore[arg-type]
     assert files.resolve("/l") == ("/d", "directory")
     assert files.resolve("x") == ("/root/x", "file")
     assert files.kind("/none") is None
