@@ -97,7 +97,11 @@ class History:
         #: Whether what is under the machine's own name was saved by redock.
         self.saved = False
         ours = history_repository(image.name)
-        for listed in engine.images({"reference": [ours, image.name]}):
+        images = engine.images({"reference": [ours, image.name]})
+        if engine.is_podman:
+            # Version 4 knows an image by either of these only where both fit.
+            images = engine.images({"label": [f"{KIND}=image"]})
+        for listed in images:
             names = listed.get("RepoTags") or ()
             if image.name in names:
                 self.latest = listed["Id"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from redock._containers import Containers, short
 from redock._http import quote
 from redock._json_text import dumps
+from redock._names import familiar
 from redock._transport import Pending
 from redock.errors import NotFound
 
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-__all__ = ["KIND", "LABEL", "Engine", "label"]
+__all__ = ["KIND", "LABEL", "Engine", "label", "label_changes"]
 
 #: The name space of all labels redock puts on what it makes.
 LABEL = "io.redock."
 KIND = LABEL + "kind"
+#: What values of labels of images are made of, and how one is written that is empty.
+PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/@%~")
+EMPTY = '""'
 #: Seconds the removal of an image may take: its layers are deleted file by file.
 REMOVAL_PATIENCE = 600.0
 
@@ -34,6 +38,41 @@ def label(name: str) -> str:
     :returns: The name with redock's name space in front.
     """
     return LABEL + name
+
+
+def label_changes(marks: Mapping[str, str]) -> list[str]:
+    """
+    Say which labels an image is to have.
+
+    One instruction a label, and nothing in it that needs quoting: to Podman 4 everything behind the
+    first ``=`` is the value, and backslashes are part of it.
+
+    :param marks: The labels; their values are of letters, digits and what names are made of.
+    :returns: Instructions of a Dockerfile.
+    """
+    for key, value in marks.items():
+        assert PLAIN.issuperset(value), f"{key} needs quoting: {value}"
+    return [f"LABEL {key}={value or EMPTY}" for key, value in marks.items()]
+
+
+class Named(Pending):
+    """A list of images under way."""
+
+    def result(self) -> Any:
+        """
+        Wait for it.
+
+        :returns: The API's summaries. Podman gives names with the registry they are from, or would
+                  be from; here they are what Docker calls them, and what we called them.
+        """
+        response = self.response()
+        found = self.decode(response) or []
+        self.engine.is_podman = "libpod-api-version" in response.headers
+        if self.engine.is_podman:
+            for each in found:
+                names = each.get("RepoTags") or ()
+                each["RepoTags"] = [familiar(name) for name in names]
+        return found
 
 
 class Engine(Containers):
@@ -146,7 +185,8 @@ class Engine(Containers):
         :returns: The request under way; its result is the API's summaries.
         """
         query = {"filters": dumps(filters)}
-        return self.begin("GET", "/images/json", "list images", query=query)
+        pending = self.begin("GET", "/images/json", "list images", query=query)
+        return Named(self, pending.request, pending.what)
 
     def tag_image(self, image: str, repository: str, tag: str) -> None:
         """

@@ -13,7 +13,7 @@ import os
 from typing import cast
 
 from redock import _identity, _keeper, _machines, _recipe, _remembered
-from redock._engine import KIND, label
+from redock._engine import KIND, label, label_changes
 from redock._settings import OPTIONS, as_options, configured
 from redock.errors import EngineError, InvalidArgument, PortUnavailable, RedockError
 
@@ -97,7 +97,7 @@ class Fitting:
         What reaches out of the machine holds only for whoever saved it: a label of an image from
         elsewhere must not mount a directory of this host or hand out an agent.
 
-        :param saved: The label of the disk.
+        :param saved: What the label of the disk says, as JSON.
         :param trusted: It is known to be this user's.
         :returns: What holds for the new container, with the values of its environment.
         """
@@ -315,8 +315,8 @@ class Fitting:
         if machine.state == "paused":
             engine.pause(machine.id, resume=True)
         engine.begin_stop(machine.id, STOP_PATIENCE).result()
-        changes = ["LABEL " + " ".join(f"{label(each)}=" for each in _machines.BLANKED_LABELS)]
-        changes += [f"LABEL {KIND}={MOVING}", f'CMD ["{_recipe.BOOT}"]']
+        marks = dict.fromkeys((label(each) for each in _machines.BLANKED_LABELS), "")
+        changes = [*label_changes({**marks, KIND: MOVING}), f'CMD ["{_recipe.BOOT}"]']
         image = engine.commit(machine.id, "", "", changes=changes)
         moving = {"image": image, "options": wanted.text()}
         _remembered.remember(name, env=wanted.values, moving=moving)
@@ -386,9 +386,8 @@ class Fitting:
         :returns: What holds for a new machine.
         """
         described = self._container.engine.inspect_image(image) or {"Config": {}}
-        return self._take_over(
-            (described["Config"].get("Labels") or {}).get(label("options"), ""), trusted=False
-        )
+        labels = described["Config"].get("Labels") or {}
+        return self._take_over(_machines.saved_options(labels), trusted=False)
 
     def _hand_on(self, copy: Container, options: Options) -> str:
         """

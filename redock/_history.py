@@ -9,7 +9,7 @@ import logging
 from typing import cast
 
 from redock import _machines, _remembered
-from redock._engine import KIND
+from redock._engine import KIND, label_changes
 from redock._machines import Machine
 from redock._progress import busy, size
 from redock.errors import (
@@ -159,7 +159,7 @@ class History:
             yield before, Disk(engine, machine.id, running=True, skip=skip)
             return
         # Nothing can be run in it: look at a copy of its disk.
-        marks = [f"LABEL {KIND}=scan"]
+        marks = label_changes({KIND: "scan"})
         copy = engine.commit(machine.id, "", "", changes=marks, pause=False)
         try:
             yield before, Disk(engine, copy, skip=skip)
@@ -328,6 +328,14 @@ class History:
         made = flatten_image(commits.engine, described, *commits.image.key, what)
         commits.put(number, made)
         commits.latest = made
+        left = commits.engine.inspect_image(image_id)
+        # Somebody else may have given it a name; where a container is made of it, it stays.
+        if left is not None and not left.get("RepoTags"):
+            try:
+                commits.engine.remove_image(image_id)
+            except EngineError as error:
+                if error.status != 409:
+                    raise
         return made
 
     # Forgetting.

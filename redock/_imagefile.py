@@ -21,7 +21,7 @@ import zlib
 from typing import cast
 
 from redock._engine import label
-from redock._names import HISTORY, check_hostname, shown
+from redock._names import HISTORY, check_hostname, familiar, shown
 from redock._printed import printable
 from redock._progress import counted
 from redock.errors import InvalidArgument, RedockError
@@ -45,15 +45,16 @@ __all__ = ["Inflow", "Saved", "compress", "find_name", "load", "open_file", "rew
 BLOCK = tarfile.BLOCKSIZE
 PIECE = 1 << 20
 DIGEST = r"[0-9a-f]{64}"
-LAYER = re.compile(rf"{DIGEST}/layer\.tar")
+#: As Docker has it, and as Podman has it.
+LAYER = re.compile(rf"{DIGEST}(?:/layer)?\.tar")
 BLOB = re.compile(rf"blobs/sha256/{DIGEST}")
 #: Layers that are there twice are links to each other.
-LINK = re.compile(rf"(?:\.\./)?{DIGEST}/layer\.tar|(?:\.\./)*blobs/sha256/{DIGEST}")
+LINK = re.compile(rf"(?:\.\./)?{DIGEST}(?:/layer)?\.tar|(?:\.\./)*blobs/sha256/{DIGEST}")
 #: What is not needed: it says again, for older engines, what the manifest says.
 DROPPED = re.compile(rf"(?:{DIGEST}|blobs|blobs/sha256)/?|{DIGEST}/(?:VERSION|json)")
 DROPPED_NAMES = ("repositories", "oci-layout", "index.json")
-#: What the engine says about an image without a name.
-LOADED = re.compile(rf"Loaded image ID: (sha256:{DIGEST})")
+#: What engines say about an image without a name; without "ID" it is Podman.
+LOADED = re.compile(rf"(?:Loaded image(?: ID)?: |,)(sha256:{DIGEST})")
 #: Disks are large: a little less for a third of the time (zlib's manual, deflateInit).
 COMPRESSION = 3
 #: Bounds on memory: of one description, of all of them.
@@ -235,7 +236,7 @@ def read_manifest(texts: dict[str, bytes], layers: set[str]) -> list[Saved]:
         )
     saved = []
     for entry in json.loads(texts["manifest.json"]):
-        names = [str(name) for name in entry.get("RepoTags") or ()]
+        names = [familiar(str(name)) for name in entry.get("RepoTags") or ()]
         config = json.loads(texts.get(str(entry["Config"]), b"null"))
         paths = [str(path) for path in entry["Layers"]]
         if not isinstance(config, dict) or not set(paths) <= layers:

@@ -15,7 +15,8 @@ from __future__ import annotations
 import os
 
 from redock import _recipe
-from redock._engine import KIND, label
+from redock._engine import KIND, label, label_changes
+from redock._http import quote
 from redock._names import alias_for, container_name, hostname_for, split_container_name
 from redock.errors import EngineError
 
@@ -41,9 +42,9 @@ __all__ = [
     "options_of",
     "pick_port",
     "port_was_taken",
-    "quote_value",
     "saved_changes",
     "saved_marks",
+    "saved_options",
     "successor",
     "successor_name",
     "volume_name",
@@ -427,7 +428,14 @@ def successor(machine: Machine, described: Mapping[str, Any], image: str) -> dic
     :param image: The id of the image with the other disk.
     :returns: The body of the API's request to create a container.
     """
-    config = {**described["Config"], "Image": image, "HostConfig": dict(described["HostConfig"])}
+    host = dict(described["HostConfig"])
+    if host.get("Ulimits"):
+        # Podman 4 describes them with the names of getrlimit(2), and takes only those of Docker.
+        host["Ulimits"] = [
+            {**each, "Name": each["Name"].removeprefix("RLIMIT_").lower()}
+            for each in host["Ulimits"]
+        ]
+    config = {**described["Config"], "Image": image, "HostConfig": host}
     labels = dict(config["Labels"])
     # Of the image it was made from, not of the machine.
     for name in ("recipe", "base", "squashed"):
@@ -446,11 +454,27 @@ def saved_marks(name: str, hostname: str, options: str = "") -> dict[str, str]:
     :param name: The name of the machine, ``REPOSITORY:TAG``.
     :param hostname: Its host name.
     :param options: What it was started with besides its disk, as JSON (default: nothing).
-    :returns: The labels, also those that are blanked.
+    :returns: The labels, also those that are blanked; the options percent-encoded (RFC 3986), so
+              that nothing in them needs quoting.
     """
     marks = dict.fromkeys((label(each) for each in (*BLANKED_LABELS, "squashed")), "")
     marks |= {KIND: "image", label("name"): name, label("hostname"): hostname}
-    return {**marks, label("options"): options}
+    return {**marks, label("options"): quote(options)}
+
+
+def saved_options(labels: Mapping[str, str]) -> str:
+    """
+    Get what a machine was started with that was saved, as :func:`saved_marks` writes it.
+
+    :param labels: The labels of its image.
+    :returns: JSON, or whatever somebody else put there; empty for nothing.
+    """
+    text = labels.get(label("options"), "")
+    if text.startswith("%"):
+        from urllib.parse import unquote
+
+        text = unquote(text)
+    return text
 
 
 def saved_changes(name: str, hostname: str, options: str = "") -> list[str]:
@@ -460,24 +484,10 @@ def saved_changes(name: str, hostname: str, options: str = "") -> list[str]:
     :param name: The name of the machine, ``REPOSITORY:TAG``.
     :param hostname: Its host name.
     :param options: What it was started with besides its disk, as JSON (default: nothing).
-    :returns: Instructions of a Dockerfile, see its reference on LABEL and on escaping.
+    :returns: Instructions of a Dockerfile.
     """
-    words = [
-        f"{key}={quote_value(value)}" for key, value in saved_marks(name, hostname, options).items()
-    ]
-    return [f"LABEL {' '.join(words)}", f'CMD ["{_recipe.BOOT}"]']
-
-
-def quote_value(text: str) -> str:
-    """
-    Quote a value for a Dockerfile.
-
-    :param text: The value, one line.
-    :returns: The value in double quotes.
-    """
-    for special in ("\\", '"', "$"):
-        text = text.replace(special, f"\\{special}")
-    return f'"{text}"'
+    marks = saved_marks(name, hostname, options)
+    return [*label_changes(marks), f'CMD ["{_recipe.BOOT}"]']
 
 
 #: What a commit must not hand on: these labels made the container ours.

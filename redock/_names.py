@@ -23,6 +23,7 @@ __all__ = [
     "check_ssh_alias",
     "container_name",
     "default_repository",
+    "familiar",
     "history_repository",
     "hostname_for",
     "image_slug",
@@ -295,6 +296,18 @@ def is_reserved(repository: str, tag: str) -> bool:
         repository == BASE_REPOSITORY
         and (tag.partition("-")[0] == BASE_TAG or tag.startswith("cluster."))
     )
+
+
+def familiar(name: str) -> str:
+    """
+    Shorten the name of an image to what Docker calls it.
+
+    :param name: A name as Podman has it, for instance ``docker.io/library/debian:12`` or
+                 ``localhost/redock:base``.
+    :returns: The name without the registry where that is Docker's, or none.
+    """
+    name = name.removeprefix("localhost/")
+    return name.removeprefix("docker.io/").removeprefix("library/")
 
 
 def image_slug(name: str) -> str:

@@ -167,13 +167,8 @@ class Succession(History):
         if machine.state == "paused":
             # What is frozen cannot even be killed.
             engine.pause(machine.id, resume=True)
-        try:
-            engine.begin_kill(machine.id).result()
-        except EngineError as error:
-            # It ended by itself at that moment: what we wanted.
-            if engine.inspect_container(machine.id)["State"]["Running"]:
-                raise
-            logger.debug("%s", error)
+        # Podman takes the ports back when it stops a container, not when it kills one.
+        engine.begin_stop(machine.id, 0).result()
 
     def _start_soon(self, container: str) -> None:
         """

@@ -216,12 +216,13 @@ def lost_volumes(survey: Survey) -> Iterator[Leftover]:
 
 def lost_images(survey: Survey) -> Iterator[Leftover]:
     """
-    Find copies that were made to be looked at, unfinished disks, and snapshots of clusters that
-    have gone.
+    Find copies that were made to be looked at, unfinished disks, snapshots of clusters that have
+    gone, and commits that were used while one layer was made of them.
 
     :param survey: What there is.
     :returns: Yields them.
     """
+    replaced = {labels_of(each).get(label("squashed")) for each in survey.images}
     for each in survey.images:
         if each["Id"] in survey.used_images or not survey.is_settled(each):
             continue
@@ -229,6 +230,8 @@ def lost_images(survey: Survey) -> Iterator[Leftover]:
         # Images that others make of ours have the same labels, but not the names.
         if not names and kind == SCRATCH:
             yield image(survey, each, "whoever made it was interrupted")
+        elif not names and each["Id"] in replaced:
+            yield image(survey, each, "a squashed one took its place")
         elif not names:
             continue
         elif all(name.startswith("redock-snapshot:") for name in names):

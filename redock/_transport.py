@@ -57,7 +57,16 @@ class Pending:
         :raises EngineError: The engine refused or failed the request.
         :raises DockerUnavailable: The connection broke.
         """
-        response = self.response()
+        return self.decode(self.response())
+
+    def decode(self, response: _http.Response) -> Any:
+        """
+        Get the contents of the answer.
+
+        :param response: The answer.
+        :returns: The decoded JSON body, None when there is none.
+        :raises EngineError: It is no JSON.
+        """
         try:
             return loads(response.body) if response.body.strip() else None
         except ValueError as error:
@@ -164,6 +173,8 @@ class Transport:
         self._client: docker.APIClient | None = None
         self._tunnel: Tunnel | None = None
         self._socket: str | None = None
+        #: Whether it said that it is Podman; known when it has listed images.
+        self.is_podman = False
 
     @classmethod
     def of(cls, client: docker.APIClient | Transport) -> Self:

@@ -264,7 +264,7 @@ class Container(Transfer, Look, Reach, Power, Fitting, Access):
             if hostname and hostname != hostname_for(saved.rpartition(":")[2]):
                 # It was asked for when the machine was made, so it belongs to what was saved.
                 self.session.hostname = hostname
-            self.effective = self._decide(labels.get(label("options"), ""))
+            self.effective = self._decide(_machines.saved_options(labels))
             return self.image.id
         from redock.base import find_ready_base
 

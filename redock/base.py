@@ -14,7 +14,7 @@ import logging
 import os
 
 from redock import _distribution, _recipe
-from redock._engine import KIND, Engine, label
+from redock._engine import KIND, Engine, label, label_changes
 from redock._files import Lock, path_in_home
 from redock._machines import archive
 from redock._names import BASE_REPOSITORY, BASE_TAG, REPOSITORY, TAG, image_slug, shown
@@ -248,7 +248,9 @@ def set_up(
         run_setup(engine, name)
         changes = [
             f'CMD ["{_recipe.BOOT}"]',
-            f"LABEL {KIND}=base {label('recipe')}={_recipe.fingerprint()} {label('base')}={origin}",
+            *label_changes(
+                {KIND: "base", label("recipe"): _recipe.fingerprint(), label("base"): origin}
+            ),
         ]
         step("Saving the base image")
         image = engine.commit(name, BASE_REPOSITORY, tags[0], changes=changes)

@@ -18,7 +18,7 @@ import time
 from functools import partial
 
 from redock import _connection, _keeper, _machines, _recipe
-from redock._engine import KIND, label
+from redock._engine import KIND, label, label_changes
 from redock._parallel import call_all
 from redock._process import Deadline
 from redock.cluster import _boot, _records
@@ -188,8 +188,7 @@ def instructions(cluster: Cluster, node: Node, name: str, cut: str) -> list[str]
     marks |= {KIND: "snapshot", label("cluster"): cluster.name, label("node"): node.name}
     marks |= {label("snapshot"): name, label("cut"): cut}
     marks |= cluster.marks()
-    words = " ".join(f"{key}={json.dumps(value)}" for key, value in marks.items())
-    return [f"LABEL {words}", f'CMD ["{_recipe.BOOT}"]']
+    return [*label_changes(marks), f'CMD ["{_recipe.BOOT}"]']
 
 
 def keep_disks(node: Node, cut: str) -> None:

@@ -7,8 +7,11 @@ reached over SSH as an engine on another machine is: its loopback interface is n
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -244,7 +247,78 @@ def can_freeze(engine: Engine) -> bool:
     return info["CgroupVersion"] == "2" or not info.get("Rootless")
 
 
-def test_the_core_works(fresh_home: Home, inner: Engine) -> None:
+def check_daily_life(name: str, folder: Path) -> None:
+    """What people do all day, with a machine that runs and was not saved since it was made."""
+    listed = json.loads(redock("list", "--json").stdout)
+    assert [(each["name"], each["state"]) for each in listed] == [(name, "running")]
+    assert listed[0]["port"] and listed[0]["uptime"]
+    status = json.loads(redock("status", "--json", name).stdout)
+    assert {key: status[key] for key in listed[0] if key not in ("memory", "disk")} == {
+        key: value for key, value in listed[0].items() if key not in ("memory", "disk")
+    } | {"uptime": status["uptime"]}
+    done = redock("exec", name, "--", "echo out; echo err >&2; exit 5")
+    assert (done.returncode, done.stdout, done.stderr) == (5, "out\n", "err\n")
+    done = redock("ssh", name, "echo", "a  b")
+    assert (done.returncode, done.stdout) == (0, "a  b\n")
+    # One that fits into a socket, one that does not, and one that is in the place of another.
+    small, large = folder / "small", folder / "large"
+    small.write_text("small\n")
+    large.write_bytes(os.urandom(3_000_000))
+    for source, target in (
+        (small, "new"),
+        (large, "large"),
+        (small, "large"),
+        (large, "new"),
+    ):
+        done = redock("cp", str(source), f"{name}:/srv/{target}")
+        assert (done.returncode, done.stderr) == (0, ""), (source, target)
+        assert redock("cp", f"{name}:/srv/{target}", str(folder / "back")).returncode == 0
+        assert (folder / "back").read_bytes() == source.read_bytes(), (source, target)
+    assert redock("cp", str(folder), f"{name}:/srv").returncode == 0
+    assert redock("cp", str(folder), f"{name}:/srv").returncode == 0
+    assert redock("cp", f"{name}:/srv/{folder.name}", str(folder / "tree")).returncode == 0
+    assert (folder / "tree" / "large").read_bytes() == large.read_bytes()
+    assert redock("exec", name, "--", "ls", "-A", "/srv").stdout.split() == sorted(
+        ["large", "new", folder.name]
+    )
+    assert redock("sync", f"{folder}/", f"{name}:/srv/synced").returncode == 0
+    assert redock("exec", name, "--", "cat", "/srv/synced/small").stdout == "small\n"
+    assert {"/srv/new", "/srv/synced"} <= set(
+        each["path"] for each in json.loads(redock("diff", "--json", name).stdout)
+    )
+    assert "sshd" in redock("top", name).stdout
+    redock("exec", name, "--", "rm -r /srv/*")
+
+
+def check_history(name: str, folder: Path) -> None:
+    """Going back and handing on, with a machine that was saved once, with /root/kept."""
+    (saved,) = json.loads(redock("log", "--json", name).stdout)
+    assert saved["message"] == "kept"
+    assert redock("exec", name, "--", "rm /root/kept").returncode == 0
+    back = redock("rollback", "-q", "-y", name)
+    assert (back.returncode, back.stderr) == (0, "")
+    assert redock("ssh", name, "cat /root/kept").stdout == "kept\n"
+    # With other options, which are remembered, it is made anew around its disk.
+    done = redock("start", "-q", "--no-connect", "--recreate", name, "-t", "60", "-p", "18080:80")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert redock("commit", "-q", "-m", "second", name).returncode == 0
+    assert redock("kill", "-q", "-y", name).returncode == 0
+    assert redock("start", "-q", "--no-connect", name, "-t", "60").returncode == 0
+    status = json.loads(redock("status", "--json", name).stdout)
+    assert (status["commits"], status["options"]) == (2, {"ports": ["127.0.0.1:18080:80/tcp"]})
+    file, other = str(folder / "saved.tar.gz"), f"{name}x"
+    done = redock("export", "-q", name, file)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = redock("import", "-q", file, other)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert redock("start", "-q", "--no-connect", other, "-t", "60").returncode == 0
+    assert redock("rename", "-q", other, f"{other}y").returncode == 0
+    assert redock("ssh", f"{other}y", "cat /root/kept; hostname").stdout.startswith("kept\n")
+    assert redock("kill", "-q", "-y", f"{other}y").returncode == 0
+    assert redock("delete", "-q", "-y", f"{other}y").returncode == 0
+
+
+def test_the_core_works(fresh_home: Home, inner: Engine, tmp_path: Path) -> None:
     name = new_name("core")
     freezes = can_freeze(inner)
     started = redock("start", "-q", "--no-connect", name, "--timeout", "60")
@@ -261,6 +335,7 @@ def test_the_core_works(fresh_home: Home, inner: Engine) -> None:
         described = inner.inspect_container(machine.session.container_id)
         ((address,),) = described["NetworkSettings"]["Ports"].values()
         assert address["HostIp"] == "127.0.0.1"
+        check_daily_life(name, tmp_path)
         with Bootstrap(alias) as host:
             assert host.file("/root/kept", "kept\n").changed
             assert host.file("/root/kept", "kept\n").changed is False
@@ -279,6 +354,7 @@ def test_the_core_works(fresh_home: Home, inner: Engine) -> None:
         assert redock("start", "-q", "--no-connect", name, "--timeout", "60").returncode == 0
         done = ssh(alias, "cat /root/kept; ls -A /root/.ssh 2>/dev/null")
         assert done.stdout == "kept\n"
+        check_history(name, tmp_path)
         # A machine that was stopped comes back, with its disk and its port.
         assert machine.find_container()
         port = machine.session.port
@@ -302,4 +378,6 @@ def test_the_core_works(fresh_home: Home, inner: Engine) -> None:
     deleted = redock("delete", "-q", name)
     assert (deleted.returncode, deleted.stderr) == (0, "")
     assert inner.inspect_image(name) is None
+    kept = [name for each in inner.images({}) for name in each["RepoTags"] or ()]
+    assert [name for name in kept if name.partition(":")[0] != "redock"] == []
     assert_nothing_left(fresh_home, inner, name)

@@ -21,6 +21,7 @@ import pytest
 from redock._engine import KIND, Engine, label
 from redock._machines import find_machines, volume_name
 from redock._names import history_repository
+from redock._tidy import find_leftovers, real_names
 from redock.api import Commit, Container
 from redock.errors import EngineError, InvalidArgument, NoContainerRunning, NotFound, RedockError
 from redock.utils import get_ssh_public_key
@@ -634,6 +635,12 @@ def test_exports_that_fail_or_are_interrupted_leave_no_file(
 # One layer.
 
 
+def nameless(engine: Engine, machine: Container) -> list[str]:
+    """The images of a machine that nobody can start from any more."""
+    marks = [f"{label('name')}={machine.image.name}"]
+    return [each["Id"] for each in engine.images({"label": marks}) if not real_names(each)]
+
+
 def test_one_layer_of_many_is_the_same_machine(
     keep: Callable[..., Container],
     engine: Engine,
@@ -662,6 +669,8 @@ def test_one_layer_of_many_is_the_same_machine(
     kept = ("Cmd", "Labels", "Env", "User", "WorkingDir", "ExposedPorts")
     assert [old["Config"][key] for key in kept] == [new["Config"][key] for key in kept]
     assert machine.squash() == made
+    # What the machine runs on cannot go yet.
+    assert nameless(engine, machine) == [before.id]
     machine.kill()
     machine.start()
     assert run(machine, "stat -c %u /root/file; cat /root/file") == "1\nxx\n"
@@ -671,6 +680,11 @@ def test_one_layer_of_many_is_the_same_machine(
     machine.commit("near the limit")
     assert "redock squash" in caplog.text
     assert redock("commit", "--squash", machine.image.name).returncode == 0
+    assert nameless(engine, machine) == [before.id]
+    monkeypatch.setattr("redock._tidy.YOUNG", 0)
+    (left,) = [each for each in find_leftovers(engine) if each.name == before.short_id]
+    left.remove()
+    assert nameless(engine, machine) == []
     assert machine.find_commit().layers == 1
 
 

@@ -493,6 +493,22 @@ def test_a_container_that_is_busy_is_frozen_at_a_better_moment(
         engine.pause("web")
 
 
+def test_images_have_the_names_that_docker_gives_them(serve: Serve) -> None:
+    names = ["docker.io/library/me:web", "docker.io/redock-history/me-web-1:1", "quay.io/a/b:c"]
+    tags = [*names, "localhost/redock:base"]
+    listed = [{"Id": "x", "RepoTags": tags}, {"RepoTags": None}]
+    short = ["me:web", "redock-history/me-web-1:1", "quay.io/a/b:c", "redock:base"]
+    body = json.dumps(listed).encode()
+    for header, expected in (
+        (b"Libpod-API-Version: 4.3.1\r\n", [short, []]),
+        # To Docker "localhost" is a registry like any other.
+        (b"", [tags, None]),
+    ):
+        head = b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n" % (header, len(body))
+        images = engine_at(serve(reply(head + body)).path).images({})
+        assert [each["RepoTags"] for each in images] == expected
+
+
 def test_where_nothing_can_be_frozen_it_says_what_to_do_instead(serve: Serve) -> None:
     cannot = {"message": "can not pause containers on rootless containers with cgroup V1"}
     engine = engine_at(serve(reply(answer(500, cannot))).path)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from redock import _links, _machines, _recipe, _remembered, cli
-from redock._engine import label
+from redock._engine import label, label_changes
 from redock._links import MYSELF, Port, User, Volume, read_environment
 from redock._options import LIVE, REACHING, Options, describe
 from redock._preparation import command, environment_files, own_directories
@@ -398,9 +398,25 @@ def test_the_first_process_prepares_only_what_is_asked_for() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_a_label_survives_a_dockerfile() -> None:
-    change = _machines.quote_value('{"a":"$x \\"y\\""}')
-    assert change == '"{\\"a\\":\\"\\$x \\\\\\"y\\\\\\"\\"}"'
+def test_options_survive_an_image_without_quotes(tmp_path: Path) -> None:
+    source = tmp_path / 'it\'s $x "y" \\n'
+    source.mkdir()
+    options = Options(volumes=[f"{source}:/srv/ä"], ports=["8080:80"], memory="1g")
+    marks = _machines.saved_marks("me:web", "web", options.text())
+    assert "%7B" in marks[label("options")]
+    assert len(label_changes(marks)) == len(marks)
+    assert _machines.saved_options(marks) == options.text()
+    # Images of before, and those of others.
+    for text in (options.text(), "", "nonsense"):
+        assert _machines.saved_options({label("options"): text}) == text
+    assert _machines.saved_options({}) == ""
+
+
+def test_a_label_that_needs_quotes_is_a_mistake_of_ours() -> None:
+    assert label_changes({"a": "", "b": "me:web"}) == ['LABEL a=""', "LABEL b=me:web"]
+    for value in ("a b", "$x", '"', "a\\"):
+        with pytest.raises(AssertionError):
+            label_changes({"a": value})
 
 
 def entry(**more: Any) -> HostEntry:

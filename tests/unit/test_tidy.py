@@ -116,6 +116,19 @@ def test_only_what_nobody_uses_counts(engine: Callable[[Things], Server]) -> Non
     assert more == ["redock:base-debian", "redock-provisioned:16"]
 
 
+def test_what_one_layer_was_made_of_is_not_kept(engine: Callable[[Things], Server]) -> None:
+    flat = thing("image", "23", squashed=f"sha256:{'22':0>64}")
+    flat["RepoTags"] = ["me:db"]
+    container = {**thing("container", "5", instance="abc"), "ImageID": f"sha256:{'24':0>64}"}
+    other = thing("image", "25", squashed=container["ImageID"])
+    images = [thing("image", "21"), thing("image", "22"), flat, thing("image", "24"), other]
+    server = engine({"images": images, "containers": [container]})
+    (found,) = find_leftovers(Engine())
+    assert (found.size, found.why) == (5_000_000, "a squashed one took its place")
+    found.remove()
+    assert removed(server) == ["22"]
+
+
 def test_it_is_shown_before_it_is_taken_away(
     engine: Callable[[Things], Server], capsys: pytest.CaptureFixture[str]
 ) -> None:
