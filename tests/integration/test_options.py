@@ -312,7 +312,8 @@ def test_options_come_back_from_a_saved_disk(
     assert done.stdout == f"{UID}\n{SECRET}\0kept\ninside\n"
     described = engine.inspect_image(equipped.name)
     assert MARK not in json.dumps(described)
-    assert json.loads(described["Config"]["Labels"][label("options")])["env"] == ["TOKEN"]  # type: ignore[index]
+    assert described is not None
+    assert json.loads(_machines.saved_options(described["Config"]["Labels"]))["env"] == ["TOKEN"]
     # No disk without a name is left once it is all gone.
     assert redock("kill", equipped.name).returncode == 0
     assert engine.inspect_image(moved) is not None
