@@ -7,8 +7,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 
-from redock import _connection, _identity, _include, _machines, _ssh
+from redock import _connection, _frozen, _identity, _include, _machines, _ssh
 from redock._files import Lock, path_in_home
 from redock._handle import LOCK_PATIENCE, Handle
 from redock._names import check_ssh_alias, shown
@@ -208,7 +209,10 @@ class Access(Handle):
 
         :raises ContainerDied: It has ended.
         """
-        if self._check_alive() != "paused":
+        state = self._check_alive()
+        if state == "running":
+            self._let_go_on()
+        if state != "paused":
             return
         lock = self._lock
         lock.timeout = 0.0
@@ -217,6 +221,27 @@ class Access(Handle):
                 logger.info("%s turned out to be paused: letting it go on", self.image.name)
                 assert self.session.container_id
                 self.engine.pause(self.session.container_id, resume=True)
+
+    def _let_go_on(self) -> None:
+        """
+        Let the container go on where an engine was killed before it knew that it had frozen it.
+
+        :raises ContainerDied: It has ended.
+        :raises RedockError: It is frozen, and only root may change that.
+        """
+        number = self.session.container_id
+        assert number
+        if _frozen.find_frozen(self.engine, number) is None:
+            return
+        lock = self._lock
+        lock.timeout = 0.0
+        with contextlib.suppress(LockTimeout), lock:
+            # An engine that freezes it at this moment says so in the next.
+            time.sleep(0.5)
+            path = _frozen.find_frozen(self.engine, number)
+            if path is not None and self._check_alive() == "running":
+                _frozen.thaw(path, self.image.name)
+                logger.warning("%s was left frozen by its engine: it goes on now", self.image.name)
 
     def _log_in(self) -> None:
         """

@@ -12,7 +12,8 @@ from functools import partial
 
 from redock import _include, _ssh
 from redock._engine import KIND, Engine
-from redock._files import path_in_home, read_bytes, redock_home, user_home
+from redock._files import path_in_home, redock_home, user_home
+from redock._frozen import find_frozen, remedy
 from redock.errors import RedockError, SSHConfigConflict
 
 TYPE_CHECKING = False
@@ -39,8 +40,6 @@ INSTALL_SSH = "sudo apt-get install openssh-client"
 OLDEST_SSH = (7, 3)
 #: Less than this many bytes are not enough for a base image.
 LITTLE = 1 << 30
-#: Where the kernel says which containers are frozen; cgroups(7), version 1.
-FREEZER = "/sys/fs/cgroup/freezer/docker/{}/freezer.state"
 
 
 class Finding:
@@ -312,18 +311,15 @@ def examine_frozen(engine: Engine) -> Iterator[Finding]:
     :param engine: The engine.
     :returns: Yields a finding for each.
     """
-    if not engine.endpoint.is_local:
-        return
     for each in engine.containers({"label": [KIND], "status": ["running"]}):
-        path = FREEZER.format(each["Id"])
-        state = read_bytes(path)
-        if state is not None and state.strip() == b"FROZEN":
+        path = find_frozen(engine, each["Id"])
+        if path is not None:
             name = each["Names"][0].lstrip("/")
             yield Finding(
                 "frozen container",
                 False,
                 f"the engine says that {name} runs, but its processes are frozen",
-                f"echo THAWED | sudo tee {path}",
+                remedy(path),
             )
 
 

@@ -106,3 +106,13 @@ def test_the_doctor_finds_what_is_frozen_behind_the_engines_back(
         with open(state, "w", encoding="ascii") as handle:
             handle.write("THAWED")
     assert redock("doctor").returncode == 0
+    # An engine that was killed at the wrong moment leaves it so.
+    with open(state, "w", encoding="ascii") as handle:
+        handle.write("FROZEN")
+    try:
+        done = redock("start", "--no-connect", machine.image.name)
+        assert (done.returncode, done.stderr.count("left frozen")) == (0, 1), done.stderr
+    finally:
+        with open(state, "w", encoding="ascii") as handle:
+            handle.write("THAWED")
+    assert ssh(machine.ssh_alias, "true").returncode == 0

@@ -55,6 +55,7 @@ GROUND_UP = [
     "_unfinished",
     "_containers",
     "_engine",
+    "_frozen",
     "_exec",
     "_dial",
     "_dotdee",
