@@ -52,11 +52,9 @@ touch -d "$time" -- "$2"
 #: What is in a directory, which goes into another one.
 EMPTIED = """
 cd -- "$1" || exit
-set -- "$1" "$2" -a --remove-destination -t "$2"
-from=$1; shift 2
-find . -mindepth 1 -maxdepth 1 -exec cp -l "$@" -- {} + 2>/dev/null ||
-    find . -mindepth 1 -maxdepth 1 -exec cp "$@" -- {} + || exit
-rm -rf -- "$from"
+enter() { find . -mindepth 1 -maxdepth 1 -exec cp -a --remove-destination "$@" {} +; }
+enter -l -t "$2" 2>/dev/null || enter -t "$2" || exit
+rm -rf -- "$1"
 """
 
 

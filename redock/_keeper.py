@@ -12,6 +12,7 @@ import _socket as socket
 import os
 
 from redock._files import remove_file
+from redock._http import Stream
 from redock._process import Deadline
 from redock._ssh import control_path
 
@@ -41,10 +42,11 @@ def is_shared(instance: str) -> bool:
     keeper = tell(path, MUX_ALIVE_CHECK, ALIVE_PATIENCE)
     if keeper is None:
         return False
+    stream, deadline = Stream(keeper), Deadline(ALIVE_PATIENCE)
     try:
         # Its hello comes first.
-        return number(MUX_ALIVE) in (hear(keeper)[:4], hear(keeper)[:4])
-    except OSError:
+        return any(hear(stream, deadline)[:4] == number(MUX_ALIVE) for _ in range(2))
+    except (OSError, EOFError):
         # It ended meanwhile.
         return False
     finally:
@@ -119,30 +121,15 @@ def tell(path: str, request: int, patience: float) -> socket.socket | None:
     return keeper
 
 
-def hear(keeper: socket.socket) -> bytes:
+def hear(keeper: Stream, deadline: Deadline) -> bytes:
     """
     Read what a keeper says.
 
     :param keeper: The connection to it.
+    :param deadline: When to give up.
     :returns: The message, up to 1024 bytes of it.
-    :raises OSError: It hung up, or said nothing in time.
+    :raises EOFError: It hung up.
+    :raises TimeoutError: It said nothing in time.
     """
-    return exactly(keeper, min(1024, int.from_bytes(exactly(keeper, 4), "big")))
-
-
-def exactly(keeper: socket.socket, count: int) -> bytes:
-    """
-    Read a number of bytes.
-
-    :param keeper: The connection to a keeper.
-    :param count: How many.
-    :returns: Exactly that many.
-    :raises OSError: They did not come.
-    """
-    data = b""
-    while len(data) < count:
-        more = keeper.recv(count - len(data))
-        if not more:
-            raise ConnectionError("the keeper of the connection hung up")
-        data += more
-    return data
+    size = int.from_bytes(keeper.exactly(4, deadline), "big")
+    return keeper.exactly(min(1024, size), deadline)
